@@ -1,0 +1,56 @@
+"""A backend URL names its module: `file:./data/images`, `haar:face?min_neighbors=5`, `threads:?workers=2`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+
+class BackendUrl(NamedTuple):
+    """A parsed backend URL."""
+
+    scheme: str  # the module's name; of `celery+redis` the part before the plus
+    target: str  # what stands between the scheme and the query
+    parameters: dict[str, str]
+
+
+def parse(url: str) -> BackendUrl:
+    """Split a backend URL.
+
+    Raises:
+        ValueError: no scheme, or a parameter without a value or given twice.
+    """
+    scheme, colon, rest = url.partition(":")
+    if not colon or not scheme:
+        raise ValueError(f"{url!r} is not a backend URL; it looks like 'file:./data' (a name, a colon, a target)")
+    target, _, query = rest.partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        raise ValueError(f"{url!r} gives a parameter twice")
+    return BackendUrl(scheme.partition("+")[0], target, parameters)
+
+
+def module(package: ModuleType, url: BackendUrl) -> ModuleType:
+    """The module of a seam's package that the URL's scheme names.
+
+    Raises:
+        ValueError: there is no such backend, or its library is not installed.
+    """
+    known = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    if url.scheme not in known:
+        raise ValueError(f"there is no backend {url.scheme!r}; known here: {', '.join(known)}")
+    try:
+        return importlib.import_module(f"{package.__name__}.{url.scheme}")
+    except ModuleNotFoundError as error:
+        raise ValueError(f"backend {url.scheme!r} needs the package {error.name!r}, which is not installed") from None
+
+
+def refuse_unknown(parameters: dict[str, str], *known: str) -> None:
+    """Raise ValueError when a parameter is not one of the known ones."""
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ValueError(f"unknown parameter {', '.join(unknown)}; known here: {', '.join(known) or 'none'}")

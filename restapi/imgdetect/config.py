@@ -1,0 +1,183 @@
+"""Settings: `IMGDETECT_*` variables, typed, read once, all errors reported at once.
+
+A secret may also come from a file: `IMGDETECT_API_KEYS_FILE=/run/secrets/keys`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "IMGDETECT_"
+SECRETS = ("api_keys", "database_url")
+# What Kubernetes puts into every container for a Service that is named imgdetect.
+_SERVICE_LINK = re.compile(r"IMGDETECT_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
+# These belong to the Makefile, the scripts and gunicorn.conf.py, which share the prefix for the user's sake.
+_NOT_SETTINGS = {"IMGDETECT_WORKERS", "IMGDETECT_BIND"}
+MAX_SIDE = 16_384
+
+
+class SettingsError(Exception):
+    """Every wrong setting, one line each."""
+
+
+class Settings(BaseSettings):
+    """All settings; the description of each is the help that `imgdetect config` prints."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
+
+    data_dir: Path = Field(Path("data"), description="Folder of everything that is kept by default")
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder")
+    storage_url: str = Field("", description="Where pictures are kept: file:FOLDER or memory:; empty: the data folder")
+    queue_url: str = Field("threads:", description="Who runs asynchronous jobs: threads: or inline:")
+    cache_url: str = Field("memory:", description="Cache of results: memory:?max_bytes=N&ttl_seconds=N, or none:")
+    default_detector: str = Field("face", description="Detector of a request that names none")
+    cascades_dir: Path | None = Field(
+        None, description="Folder of your own cascade files; NAME.xml becomes detector NAME"
+    )
+    detectors: str = Field("", description="More detectors, separated by blanks: NAME=haar:FILE.xml?min_neighbors=5")
+    api_keys: str = Field("", description="NAME:SHA256 of each API key, separated by blanks; empty: open server")
+    allowed_hosts: str = Field(
+        "localhost 127.0.0.1 [::1]", description="Host names an open server answers to, separated by blanks; * for all"
+    )
+    cors_origins: str = Field("", description="Origins whose pages may call the API, separated by blanks")
+    max_upload_bytes: int = Field(25_000_000, ge=1, description="Largest upload, bytes")
+    max_pixels: int = Field(25_000_000, ge=1, le=100_000_000, description="Largest image, pixels")
+    working_pixels: int = Field(
+        2_100_000, ge=10_000, description="Larger images are scaled down to this many pixels for detection"
+    )
+    max_windows: int = Field(50_000_000, ge=1, description="Most windows one request may cost, all rotations together")
+    min_scale_factor: float = Field(1.05, gt=1, le=2, description="Smallest scale_factor a request may ask for")
+    deadline_seconds: float = Field(30, gt=0, le=600, description="Time after which the work on a picture is stopped")
+    slots: int = Field(0, ge=0, description="Pictures looked at at once by one process; 0: the machine's cores, shared")
+    waiting_line: int = Field(16, ge=0, description="Requests that may wait for a slot in one process; more get 503")
+    retention_days: float = Field(0, ge=0, description="Records older than this are pruned; 0: never")
+    max_stored_bytes: int = Field(0, ge=0, description="Oldest records are pruned above this many bytes; 0: no limit")
+    accel_prefix: str = Field("", description="nginx location for X-Accel-Redirect, for example /_files/; empty: off")
+    trusted_proxies: int = Field(0, ge=0, le=5, description="Proxies in front whose X-Forwarded-* headers are believed")
+    log_format: str = Field("plain", pattern="^(plain|json)$", description="plain or json")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_hashes(cls, value: str) -> str:
+        for entry in value.split():
+            if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}:[0-9a-f]{64}", entry):
+                raise ValueError("each entry is NAME:SHA256 (64 hexadecimal digits), made by 'imgdetect keys add NAME'")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, value: str) -> str:
+        for origin in value.split():
+            if not re.fullmatch(r"https?://[^/\s*]+", origin):
+                raise ValueError(f"{origin!r} is not an origin; one looks like https://app.example (no path, no *)")
+        return value
+
+    @model_validator(mode="after")
+    def _keep_memory_in_one_process(self) -> Settings:
+        if _workers() > 1:
+            for name in ("storage_url", "database_url"):
+                value = getattr(self, name)
+                if value.startswith("memory:") or value in ("sqlite://", "sqlite:///:memory:"):
+                    raise ValueError(f"{name}: {value} lives in one process; set IMGDETECT_WORKERS=1 or use another")
+        return self
+
+    @property
+    def effective_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{(self.data_dir / 'imgdetect.db').absolute()}"
+
+    @property
+    def effective_storage_url(self) -> str:
+        return self.storage_url or f"file:{(self.data_dir / 'images').absolute()}"
+
+    @property
+    def effective_slots(self) -> int:
+        """Pictures one process looks at at once: the cores this machine or container may use, shared by the workers."""
+        return self.slots or max(1, round(usable_cores() / _workers()))
+
+
+def load(overrides: dict[str, Any] | None = None) -> Settings:
+    """Read the environment.
+
+    Args:
+        overrides: settings that win over the environment (tests and the command line).
+    Raises:
+        SettingsError: with every wrong setting, one line each.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in os.environ.items():
+        if not name.startswith(PREFIX) or name in _NOT_SETTINGS:
+            continue
+        setting = name.removeprefix(PREFIX).lower()
+        secret = setting.removesuffix("_file")
+        if setting in Settings.model_fields:
+            continue
+        if setting.endswith("_file") and secret in SECRETS:
+            if os.environ.get(PREFIX + secret.upper()):
+                problems.append(f"{name}: {PREFIX}{secret.upper()} is set too; use one of them")
+                continue
+            try:
+                values[secret] = Path(value).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                problems.append(f"{name}: cannot read {value}: {error.strerror}")
+        elif not _SERVICE_LINK.match(name):
+            problems.append(f"{name}: there is no such setting; 'imgdetect config' lists them all")
+    try:
+        settings = Settings(**(values | (overrides or {})))
+    except ValidationError as error:
+        for item in error.errors():
+            where = ".".join(str(part) for part in item["loc"])
+            given = f" (given: {item['input']!r})" if where and where not in SECRETS else ""
+            message = item["msg"].removeprefix("Value error, ")
+            problems.append(f"{PREFIX}{where.upper()}: {message}{given}" if where else PREFIX + message)
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def _workers() -> int:
+    """Processes that serve this server, as gunicorn.conf.py was told."""
+    value = os.environ.get("IMGDETECT_WORKERS", "1")
+    return int(value) if value.isdigit() and int(value) else 1
+
+
+def usable_cores() -> int:
+    """Cores this process may really use: affinity and cgroup limits (v2 and v1) counted, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quotas = []
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quotas.append((quota, period))
+    except (OSError, ValueError):
+        try:
+            folder = Path("/sys/fs/cgroup/cpu")
+            quotas.append(((folder / "cpu.cfs_quota_us").read_text(), (folder / "cpu.cfs_period_us").read_text()))
+        except OSError:
+            pass
+    for quota, period in quotas:
+        if quota.strip() not in ("max", "-1"):
+            cores = min(cores, max(1, int(quota) // int(period)))
+    return max(1, cores)
+
+
+def limit_native_libraries() -> None:
+    """Tell OpenCV's decoders and the numeric libraries their limits; has to run before cv2 and numpy are imported."""
+    pixels = os.environ.get(PREFIX + "MAX_PIXELS", "")
+    limit = int(pixels) if pixels.isdigit() else Settings.model_fields["max_pixels"].default
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(limit)
+    os.environ["OPENCV_IO_MAX_IMAGE_WIDTH"] = os.environ["OPENCV_IO_MAX_IMAGE_HEIGHT"] = str(MAX_SIDE)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    # A pool of one thread per core in every child would only fight the other children for the cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def metrics_dir() -> str | None:
+    """The folder where the processes of one server share their metrics; None with a single process."""
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")

@@ -1,0 +1,185 @@
+"""The words of the service as values: what came in, what was asked, what was found, what is kept.
+
+All are frozen: values go in, values come out. Pixels count from the top left of the upright image
+(EXIF orientation applied); the glossary is in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+# Raised whenever the same bytes, detector and parameters would give another answer than before.
+RESULT_VERSION = 1
+
+Style = Literal["boxes", "blur", "pixelate"]
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The bytes received, sniffed and measured but not decoded."""
+
+    data: bytes
+    filename: str  # as the client named it, never used as a path; "" when it gave none
+    media_type: str  # by content: image/jpeg, image/png, ...
+    width: int  # of the upright image
+    height: int
+    sha256: str  # hexadecimal
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels of the upright image, origin top left."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One found object."""
+
+    detector: str
+    class_name: str
+    box: Box
+    score: float  # the detector's raw number: a cascade's level weight, unbounded
+    neighbors: int  # how many raw candidates were grouped into this box; 1 where there is no grouping
+    confidence: float | None = None  # 0..1; None when the detector has none
+    rotation: int = 0  # degrees, clockwise, by which the image was turned when the object was seen
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class of a classified image."""
+
+    class_name: str
+    class_id: int
+    confidence: float  # 0..1
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """What to look for and how to draw it. None means the detector's own default (see `Detector.facts`).
+
+    Sizes are (width, height) in pixels of the upright original, whatever size the detector works at.
+    """
+
+    detector: str
+    scale_factor: float | None = None  # > 1
+    min_neighbors: int | None = None  # >= 0
+    min_size: tuple[int, int] | None = None
+    max_size: tuple[int, int] | None = None
+    equalize: bool = False
+    rotations: tuple[int, ...] = (0,)  # degrees, clockwise, -180..360
+    roi: tuple[int, int, int, int] | None = None  # x, y, width, height; cut out before turning
+    max_detections: int = 1000
+    style: Style = "boxes"
+    label: bool = True
+
+    def key(self) -> str:
+        """A canonical text of every option, for cache keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """What a detector saw in one image."""
+
+    detections: tuple[Detection, ...] = ()
+    classes: tuple[ClassScore, ...] = ()
+    found: int = 0  # before `max_detections` cut the list
+    working_size_wh: tuple[int, int] = (0, 0)  # the size detection ran at
+    near_misses: dict[str, Any] | None = None  # only when nothing was found
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a client may know of a detector; JSON-serialisable by `asdict`."""
+
+    name: str
+    engine: str  # "opencv"
+    engine_version: str
+    window_wh: tuple[int, int] | None  # smallest object it can see, pixels
+    defaults: dict[str, Any]  # the values used where DetectOptions has None
+    parameters: dict[str, Any] = field(default_factory=dict)  # JSON schema of what it takes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that one look at one upload gave: what is cached, stored and answered."""
+
+    result: DetectionResult
+    parameters: dict[str, Any]  # every option as used, for the answer
+    processed: bytes  # the annotated picture, encoded
+    processed_media_type: str
+    timings_ms: dict[str, float]  # decode, detect, annotate, encode
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run as stored. A key is None once its artifact was deleted or never kept."""
+
+    id: str  # 32 hexadecimal digits, random
+    owner: str  # the API key's name; "" on an open server
+    created_at: int  # microseconds since the epoch
+    filename: str
+    width: int
+    height: int
+    media_type: str
+    size_bytes: int
+    sha256: str
+    detector: str
+    parameters: dict[str, Any]
+    result: dict[str, Any]  # `asdict` of the DetectionResult
+    original_key: str | None
+    processed_key: str | None
+    processed_media_type: str | None
+    stored_bytes: int  # of both artifacts
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A queued request."""
+
+    id: str
+    owner: str
+    created_at: int
+    state: JobState
+    attempts: int
+    lease_until: int  # microseconds since the epoch; 0 when nobody works on it
+    filename: str
+    media_type: str
+    original_key: str | None  # None once the job has ended
+    options: dict[str, Any]  # fields of DetectOptions
+    keep_original: bool
+    record_id: str | None = None
+    problem: dict[str, Any] | None = None  # why it failed, as the client sees it
+    finished_at: int | None = None
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+
+
+def result_from_dict(data: dict[str, Any]) -> DetectionResult:
+    """The inverse of `asdict` for a DetectionResult that went through JSON."""
+    detections = tuple(Detection(**{**d, "box": Box(**d["box"])}) for d in data.get("detections", ()))
+    classes = tuple(ClassScore(**c) for c in data.get("classes", ()))
+    rest = {f.name: data[f.name] for f in fields(DetectionResult) if f.name in data}
+    rest |= {"detections": detections, "classes": classes}
+    rest["working_size_wh"] = tuple(data.get("working_size_wh", (0, 0)))
+    return DetectionResult(**rest)
+
+
+def sha256_of(data: bytes) -> str:
+    """The SHA-256 of some bytes, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

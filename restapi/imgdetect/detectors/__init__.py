@@ -1,0 +1,42 @@
+"""The detector seam: one file per engine, chosen by the scheme of a URL such as `haar:face?min_neighbors=5`.
+
+Each file exposes `create(name, target, parameters) -> Detector`; `name` is the public name, `target` the
+text behind the scheme, `parameters` the decoded query as a dict of str. Creating a detector reads and checks
+its file but does no native work, so that the web process can answer questions about it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgdetect.detection import DetectionResult, DetectOptions, Facts
+
+Image = NDArray[np.uint8]
+
+
+class Detector(Protocol):
+    """Looks at one image."""
+
+    name: str
+    task: str  # "detection", "classification" or "segmentation"
+    class_names: tuple[str, ...]
+    fingerprint: str  # hash of weights, parameters, engine and engine version; part of the cache key
+    facts: Facts
+
+    def resolve(self, options: DetectOptions) -> DetectOptions:
+        """The options with every None that has a default replaced by it."""
+        ...
+
+    def cost(self, size_wh: tuple[int, int], options: DetectOptions) -> int:
+        """About how many windows a look at an upright image of that size costs, all rotations together."""
+        ...
+
+    def detect(self, image: Image, options: DetectOptions) -> DetectionResult:
+        """Look at an upright BGR image, shape (height, width, 3); options are resolved.
+
+        Boxes come back in pixels of `image`, ordered by neighbors, then score, both descending.
+        """
+        ...

@@ -1,0 +1,58 @@
+"""Every counter and histogram, and the timer of a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import REGISTRY as PROCESS_REGISTRY
+
+from imgdetect.config import metrics_dir
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+requests_total = Counter("http_requests_total", "Requests answered", ["method", "endpoint", "status_code"])
+request_seconds = Histogram(
+    "http_request_duration_seconds",
+    "Time from the first byte read to the answer",
+    ["method", "endpoint"],
+    buckets=_SECONDS,
+)
+step_seconds = Histogram(
+    "imgdetect_step_seconds", "Time of one step of a look at a picture", ["step"], buckets=_SECONDS
+)
+looks_total = Counter("imgdetect_looks_total", "Pictures looked at, by how it ended", ["detector", "outcome"])
+detections_total = Counter("imgdetect_detections_total", "Objects found", ["detector", "class_name"])
+cache_total = Counter("imgdetect_cache_total", "Cache look-ups: hit, miss, error", ["outcome"])
+children_replaced_total = Counter("imgdetect_children_replaced_total", "Children ended early, by reason", ["reason"])
+jobs_total = Counter("imgdetect_jobs_total", "Jobs ended, by state", ["state"])
+pruned_total = Counter("imgdetect_pruned_total", "Records and files removed by pruning", ["what"])
+upload_bytes = Histogram(
+    "image_size_bytes", "Size of uploads", buckets=(1e3, 1e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 2.5e6, 5e6, 1e7, 2.5e7)
+)
+slots_busy = Gauge("imgdetect_slots_busy", "Slots in use", multiprocess_mode="livesum")
+line_waiting = Gauge("imgdetect_line_waiting", "Requests waiting for a slot", multiprocess_mode="livesum")
+
+
+@contextmanager
+def step(name: str, timings_ms: dict[str, float] | None = None) -> Iterator[None]:
+    """Time a step into the histogram and, where given, into `timings_ms[name]` (milliseconds)."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds = time.perf_counter() - started
+        step_seconds.labels(name).observe(seconds)
+        if timings_ms is not None:
+            timings_ms[name] = round(seconds * 1000, 3)
+
+
+def exposition() -> bytes:
+    """The text exposition format, of all processes of this server together."""
+    if not metrics_dir():
+        return generate_latest(PROCESS_REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -1,0 +1,1 @@
+"""The test suite: `python -m unittest discover -s restapi/tests -t restapi`."""
