@@ -5,8 +5,10 @@ A secret may also come from a file: `IMGDETECT_API_KEYS_FILE=/run/secrets/keys`.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ PREFIX = "IMGDETECT_"
 SECRETS = ("api_keys", "database_url")
 # What Kubernetes puts into every container for a Service that is named imgdetect.
 _SERVICE_LINK = re.compile(r"IMGDETECT_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
-# These belong to the Makefile, the scripts and gunicorn.conf.py, which share the prefix for the user's sake.
-_NOT_SETTINGS = {"IMGDETECT_WORKERS", "IMGDETECT_BIND"}
+# Read by gunicorn.conf.py before there is an application.
+OUTER_SETTINGS = {
+    "IMGDETECT_WORKERS": "Processes that serve (default 1); each has its own children",
+    "IMGDETECT_BIND": "Address gunicorn listens on (default 127.0.0.1:8000)",
+}
 MAX_SIDE = 16_384
 
 
@@ -37,9 +42,7 @@ class Settings(BaseSettings):
     queue_url: str = Field("threads:", description="Who runs asynchronous jobs: threads: or inline:")
     cache_url: str = Field("memory:", description="Cache of results: memory:?max_bytes=N&ttl_seconds=N, or none:")
     default_detector: str = Field("face", description="Detector of a request that names none")
-    cascades_dir: Path | None = Field(
-        None, description="Folder of your own cascade files; NAME.xml becomes detector NAME"
-    )
+    cascades_dir: Path | None = Field(None, description="Folder of your own cascades: NAME.xml becomes detector NAME")
     detectors: str = Field("", description="More detectors, separated by blanks: NAME=haar:FILE.xml?min_neighbors=5")
     api_keys: str = Field("", description="NAME:SHA256 of each API key, separated by blanks; empty: open server")
     allowed_hosts: str = Field(
@@ -81,7 +84,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _keep_memory_in_one_process(self) -> Settings:
-        if _workers() > 1:
+        if workers() > 1:
             for name in ("storage_url", "database_url"):
                 value = getattr(self, name)
                 if value.startswith("memory:") or value in ("sqlite://", "sqlite:///:memory:"):
@@ -99,7 +102,7 @@ class Settings(BaseSettings):
     @property
     def effective_slots(self) -> int:
         """Pictures one process looks at at once: the cores this machine or container may use, shared by the workers."""
-        return self.slots or max(1, round(usable_cores() / _workers()))
+        return self.slots or max(1, round(usable_cores() / workers()))
 
 
 def load(overrides: dict[str, Any] | None = None) -> Settings:
@@ -110,25 +113,7 @@ def load(overrides: dict[str, Any] | None = None) -> Settings:
     Raises:
         SettingsError: with every wrong setting, one line each.
     """
-    values: dict[str, Any] = {}
-    problems: list[str] = []
-    for name, value in os.environ.items():
-        if not name.startswith(PREFIX) or name in _NOT_SETTINGS:
-            continue
-        setting = name.removeprefix(PREFIX).lower()
-        secret = setting.removesuffix("_file")
-        if setting in Settings.model_fields:
-            continue
-        if setting.endswith("_file") and secret in SECRETS:
-            if os.environ.get(PREFIX + secret.upper()):
-                problems.append(f"{name}: {PREFIX}{secret.upper()} is set too; use one of them")
-                continue
-            try:
-                values[secret] = Path(value).read_text(encoding="utf-8").strip()
-            except OSError as error:
-                problems.append(f"{name}: cannot read {value}: {error.strerror}")
-        elif not _SERVICE_LINK.match(name):
-            problems.append(f"{name}: there is no such setting; 'imgdetect config' lists them all")
+    values, problems = _from_files()
     try:
         settings = Settings(**(values | (overrides or {})))
     except ValidationError as error:
@@ -142,10 +127,38 @@ def load(overrides: dict[str, Any] | None = None) -> Settings:
     return settings
 
 
-def _workers() -> int:
+def _from_files() -> tuple[dict[str, Any], list[str]]:
+    """The secrets given as files, and a line for each variable that is no setting."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in os.environ.items():
+        setting = name.removeprefix(PREFIX).lower()
+        if not name.startswith(PREFIX) or name in OUTER_SETTINGS or setting in Settings.model_fields:
+            continue
+        secret = setting.removesuffix("_file")
+        if secret == setting or secret not in SECRETS:
+            if not _SERVICE_LINK.match(name):
+                problems.append(f"{name}: there is no such setting; 'imgdetect config' lists them all")
+        elif os.environ.get(PREFIX + secret.upper()):
+            problems.append(f"{name}: {PREFIX}{secret.upper()} is set too; use one of them")
+        else:
+            try:
+                values[secret] = Path(value).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                problems.append(f"{name}: cannot read {value}: {error.strerror}")
+    return values, problems
+
+
+def workers() -> int:
     """Processes that serve this server, as gunicorn.conf.py was told."""
     value = os.environ.get("IMGDETECT_WORKERS", "1")
     return int(value) if value.isdigit() and int(value) else 1
+
+
+def make_api_key(name: str) -> tuple[str, str]:
+    """A fresh API key for its owner, and its entry in IMGDETECT_API_KEYS; only the hash is kept here."""
+    key = secrets.token_urlsafe(32)
+    return key, f"{name}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def usable_cores() -> int:

@@ -7,11 +7,13 @@ its file but does no native work, so that the web process can answer questions a
 
 from __future__ import annotations
 
+import sys
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgdetect import backends
 from imgdetect.detection import DetectionResult, DetectOptions, Facts
 
 Image = NDArray[np.uint8]
@@ -40,3 +42,19 @@ class Detector(Protocol):
         Boxes come back in pixels of `image`, ordered by neighbors, then score, both descending.
         """
         ...
+
+
+def create(name: str, url: str, *, working_pixels: int) -> Detector:
+    """Build the detector that a URL names.
+
+    Args:
+        name: the public name.
+        url: for example `haar:face?min_neighbors=5`.
+        working_pixels: larger images are scaled down to this many pixels.
+    Raises:
+        ValueError: no such backend, a bad parameter or a missing or broken file.
+    """
+    parsed = backends.parse(url)
+    module = backends.module(sys.modules[__name__], parsed)
+    detector: Detector = module.create(name, parsed.target, parsed.parameters, working_pixels=working_pixels)
+    return detector

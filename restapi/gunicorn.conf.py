@@ -1,0 +1,64 @@
+"""How gunicorn serves the application; `imgdetect serve` and the container start it with this file."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+# Each process keeps its metrics in files that any process can add up; they are worthless after a restart. The
+# folder has to be known before prometheus_client is imported for the first time.
+_metrics_folder = tempfile.mkdtemp(prefix="imgdetect-metrics-")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_folder
+
+from prometheus_client import multiprocess  # noqa: E402
+
+from imgdetect import config  # noqa: E402
+
+bind = os.environ.get("IMGDETECT_BIND", "127.0.0.1:8000")
+workers = config.workers()
+worker_class = "gthread"
+# A thread for each picture in work or in the line, and some that are always left for short requests.
+_settings = config.load()
+threads = _settings.effective_slots + _settings.waiting_line + 8
+worker_connections = 1000
+backlog = 512
+# Native work has a deadline of its own in a child that can be killed; this one is for the process as a whole.
+timeout = 120
+graceful_timeout = int(_settings.deadline_seconds) + 5
+keepalive = 75  # longer than nginx keeps its idle connections, so that it is nginx that closes them
+limit_request_line = 4094
+limit_request_fields = 60
+limit_request_field_size = 8190
+# The heartbeat file must not wait for a disk.
+_memory = Path("/dev/shm")  # noqa: S108 - gunicorn makes a file of its own there
+worker_tmp_dir = str(_memory) if _memory.is_dir() else None
+control_socket_disable = True
+proc_name = "imgdetect"
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+
+
+def when_ready(server):
+    """Tell a person where to look."""
+    host, _, port = bind.rpartition(":")
+    url = f"http://{host}:{port}"
+    for what, path in (("page", "/"), ("API", "/api/v1/objectdetection"), ("documentation", "/apidocs/")):
+        print(f"{what:>15}  {url}{path}", file=sys.stderr, flush=True)
+
+
+def worker_exit(server, worker):
+    """Close what `create_app` built."""
+    if app := getattr(worker, "wsgi", None):
+        app.extensions["imgdetect"].close()
+
+
+def child_exit(server, worker):
+    """Forget the gauges of a worker that is gone."""
+    multiprocess.mark_process_dead(worker.pid)
+
+
+def on_exit(server):
+    """Remove the folder of metrics."""
+    shutil.rmtree(_metrics_folder, ignore_errors=True)

@@ -1,0 +1,234 @@
+"""The command line: `imgdetect --help`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from imgdetect import __version__, augment, config, documents, housekeeping, images, logs
+from imgdetect.config import Settings
+from imgdetect.detection import DetectOptions
+from imgdetect.errors import Problem
+from imgdetect.parameters import DetectParameters, validated
+from imgdetect.service import DetectionService, Look, detector_urls
+
+GUNICORN_CONF = Path(__file__).parents[1] / "gunicorn.conf.py"
+_IN_MEMORY = {"database_url": "sqlite:///:memory:", "storage_url": "memory:", "cache_url": "none:"}
+
+
+@click.group()
+@click.version_option(__version__)
+def main() -> None:
+    """Self-hosted image detection: look at pictures here, or serve it over HTTP."""
+
+
+@contextmanager
+def _opened(**overrides: Any) -> Iterator[DetectionService]:
+    """The service by the settings; wrong settings end the program with exit code 2."""
+    settings = _settings(**overrides)
+    try:
+        service = DetectionService.open(settings)
+    except (ValueError, Problem) as error:
+        _refuse(str(error))
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+def _settings(**overrides: Any) -> Settings:
+    try:
+        settings = config.load(overrides)
+        detector_urls(settings)
+    except (config.SettingsError, ValueError) as error:
+        _refuse(str(error))
+    logs.configure(settings.log_format, settings.log_level)
+    return settings
+
+
+def _refuse(message: str) -> Any:
+    click.echo(f"imgdetect: {message}", err=True)
+    sys.exit(2)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line for each file.")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write annotated pictures here.")
+@click.option("--detector", help="Which detector looks; 'imgdetect config' names the default.")
+@click.option("--scale-factor", help="Step of the image pyramid, above 1.")
+@click.option("--min-neighbors", help="How many raw candidates it takes to make a detection.")
+@click.option("--min-size", help="Smallest object: N or WIDTH,HEIGHT in pixels.")
+@click.option("--max-size", help="Largest object: N or WIDTH,HEIGHT in pixels.")
+@click.option("--equalize", is_flag=True, default=None, help="Equalize the histogram before looking.")
+@click.option("--rotations", help="Degrees, clockwise, to turn the picture by before looking: 0,90,180,270.")
+@click.option("--roi", help="Look only inside X,Y,WIDTH,HEIGHT.")
+@click.option("--max-detections", help="Keep the best N.")
+@click.option("--style", help="boxes, blur or pixelate.")
+@click.option("--label/--no-label", default=None, help="Write names beside the boxes.")
+def detect(files: tuple[Path, ...], as_json: bool, output: Path | None, **given: Any) -> None:
+    """Look at pictures, without a server and without keeping anything."""
+    with _opened(**_IN_MEMORY, waiting_line=max(16, len(files)), slots=config.usable_cores()) as service:
+        settings = service.settings
+        texts = {name: str(value) for name, value in given.items() if value is not None}
+        try:
+            options = validated(DetectParameters, texts).options(settings.default_detector, settings.min_scale_factor)
+            service.detector(options.detector)
+        except Problem as problem:
+            _refuse(problem.detail or problem.title)
+        if output:
+            output.mkdir(parents=True, exist_ok=True)
+        failed = 0
+        with ThreadPoolExecutor(settings.effective_slots) as threads:
+            looks = threads.map(lambda path: _look(service, path, options), files)
+            for path, look in tqdm(
+                zip(files, looks, strict=True), total=len(files), unit="image", disable=None, leave=False
+            ):
+                failed += isinstance(look, str)
+                tqdm.write(_line(path, look, as_json))
+                if output and not isinstance(look, str):
+                    (output / path.with_suffix(".jpg").name).write_bytes(look[1].outcome.processed)
+    sys.exit(1 if failed else 0)
+
+
+def _look(service: DetectionService, path: Path, options: DetectOptions) -> Any:
+    """The upload and the look at one file, or why there is none."""
+    try:
+        upload = service.read_upload(path.read_bytes(), path.name)
+        return upload, service.look(upload, options)
+    except Problem as problem:
+        return problem.detail or problem.title
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _line(path: Path, look: Any, as_json: bool) -> str:
+    """What is printed of one file."""
+    if isinstance(look, str):
+        return json.dumps({"file": str(path), "error": look}) if as_json else f"{path}: {look}"
+    upload, seen = look
+    outcome = seen.outcome
+    if as_json:
+        total_ms = sum(outcome.timings_ms.values())
+        document = documents.look_document(upload, outcome, cached=seen.cached, total_ms=total_ms)
+        return json.dumps({"file": str(path)} | document)
+    return "\n".join([f"{path}: {_summary(seen)}", *_boxes(seen)])
+
+
+def _summary(look: Look) -> str:
+    found = look.outcome.result.found
+    if not found and look.outcome.result.near_misses:
+        return f"nothing found. {look.outcome.result.near_misses.get('hint', '')}".strip()
+    return f"{found} found"
+
+
+def _boxes(look: Look) -> list[str]:
+    return [
+        f"  {d.class_name} at x={d.box.x} y={d.box.y} width={d.box.width} height={d.box.height},"
+        f" {d.neighbors} neighbors, score {d.score:.2f}"
+        for d in look.outcome.result.detections
+    ]
+
+
+@main.command("augment")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Write them here.")
+def augment_command(files: tuple[Path, ...], output: Path) -> None:
+    """Make test pictures from pictures: rotated, flipped, blurred, noisy, moved, zoomed."""
+    settings = _settings()
+    output.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path in tqdm(files, unit="image", disable=None, leave=False):
+        try:
+            images.read_upload(
+                path.read_bytes(),
+                path.name,
+                max_bytes=settings.max_upload_bytes,
+                max_pixels=settings.max_pixels,
+                max_side=config.MAX_SIDE,
+            )
+            image = images.decode(path.read_bytes())
+        except Problem as problem:
+            failed += 1
+            tqdm.write(f"{path}: {problem.detail or problem.title}")
+            continue
+        for name, picture, _ in augment.augmented(image):
+            target = output / f"{path.stem}_{name}.jpg"
+            target.write_bytes(images.encode(picture, "image/jpeg"))
+            tqdm.write(str(target))
+    sys.exit(1 if failed else 0)
+
+
+@main.command()
+def serve() -> None:
+    """Serve over HTTP with gunicorn; IMGDETECT_BIND and IMGDETECT_WORKERS say where and with how many processes."""
+    with _opened(slots=1):
+        pass  # everything that the settings name is there
+    arguments = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONF), "imgdetect.wsgi:app"]
+    os.execv(sys.executable, arguments)  # noqa: S606 - our own interpreter, no shell
+
+
+@main.command()
+def check() -> None:
+    """Prove that every part works: settings, database, storage, and each detector on a blank picture."""
+    with _opened(slots=1) as service:
+        service.database.check()
+        click.echo("database  OK")
+        service.storage.check()
+        click.echo("storage   OK")
+        failed = 0
+        for name in sorted(service.detectors):
+            try:
+                service.pool.run(1, "warm_up", name)
+                facts = service.detectors[name].facts
+                click.echo(f"detector  OK  {name} ({facts.engine} {facts.engine_version})")
+            except Problem as problem:
+                failed += 1
+                click.echo(f"detector  FAILED  {name}: {problem.detail or problem.title}")
+    sys.exit(1 if failed else 0)
+
+
+@main.command()
+def prune() -> None:
+    """Remove what retention says, and files that no record points at."""
+    with _opened(slots=1) as service:
+        done = housekeeping.prune(service)
+    click.echo(f"removed {done.records} records, {done.files} files without a record, {done.jobs} old jobs")
+
+
+@main.command("config")
+def config_command() -> None:
+    """Print every setting: its name, value and meaning."""
+    settings = _settings()
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        shown = "(set)" if name in config.SECRETS and value else value
+        click.echo(f"{config.PREFIX}{name.upper()}={'' if shown is None else shown}\n    {field.description}")
+    for name, meaning in config.OUTER_SETTINGS.items():
+        click.echo(f"{name}\n    {meaning}")
+
+
+@main.group()
+def keys() -> None:
+    """API keys."""
+
+
+@keys.command("add")
+@click.argument("name")
+def keys_add(name: str) -> None:
+    """Make a key for NAME. The key goes to its user, the line into IMGDETECT_API_KEYS (or its file)."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        _refuse("a name is 1 to 64 letters, digits, dots, dashes and underscores")
+    key, entry = config.make_api_key(name)
+    click.echo(f"key, shown only now:         {key}")
+    click.echo(f"entry of IMGDETECT_API_KEYS: {entry}")

@@ -1,0 +1,133 @@
+"""The JSON documents of the API."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from imgdetect.detection import Job, Outcome, Record, Upload
+from imgdetect.detectors import Detector
+from imgdetect.errors import InvalidRequest
+
+BASE = "/api/v1/objectdetection"
+
+
+def _time(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def image_path(record_id: str) -> str:
+    """The address of a record."""
+    return f"{BASE}/image/{record_id}"
+
+
+def job_path(job_id: str) -> str:
+    """The address of a job."""
+    return f"/api/v1/jobs/{job_id}"
+
+
+def record_document(record: Record) -> dict[str, Any]:
+    """What is kept of an upload."""
+    path = image_path(record.id)
+    links = {"self": path, "detections": f"{path}/detections", "processed": f"{path}/processed"}
+    image = {
+        "id": record.id,
+        "filename": record.filename,
+        "width": record.width,
+        "height": record.height,
+        "media_type": record.media_type,
+        "sha256": record.sha256,
+        "created_at": _time(record.created_at),
+        "links": links,
+    }
+    return {"status": "OK", "image": image} | _found(record.parameters, record.result)
+
+
+def upload_document(record: Record, *, cached: bool, total_ms: float) -> dict[str, Any]:
+    """What an upload is answered."""
+    return record_document(record) | _effort(record.result, cached=cached, total_ms=total_ms)
+
+
+def look_document(upload: Upload, outcome: Outcome, *, cached: bool, total_ms: float) -> dict[str, Any]:
+    """What was seen in an upload that is not stored."""
+    image = {
+        "filename": upload.filename,
+        "width": upload.width,
+        "height": upload.height,
+        "media_type": upload.media_type,
+        "sha256": upload.sha256,
+    }
+    result = asdict(outcome.result) | {"engine": outcome.engine, "timings_ms": outcome.timings_ms}
+    body = {"status": "OK", "image": image} | _found(outcome.parameters, result)
+    return body | _effort(result, cached=cached, total_ms=total_ms)
+
+
+def _found(parameters: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    width, height = result["working_size_wh"]
+    return {
+        "detector": parameters["detector"],
+        "engine": result["engine"],
+        "parameters": parameters,
+        "detections": result["detections"],
+        "found": result["found"],
+        "working_size": {"width": width, "height": height},
+        "near_misses": result["near_misses"],
+    }
+
+
+def _effort(result: dict[str, Any], *, cached: bool, total_ms: float) -> dict[str, Any]:
+    return {"cached": cached, "timings_ms": result["timings_ms"] | {"total": round(total_ms, 3)}}
+
+
+def job_document(job: Job) -> dict[str, Any]:
+    """What is known of a job."""
+    links = {"self": job_path(job.id), "image": image_path(job.record_id) if job.record_id else None}
+    return {
+        "id": job.id,
+        "state": job.state,
+        "created_at": _time(job.created_at),
+        "attempts": job.attempts,
+        "links": links,
+        "problem": job.problem,
+    }
+
+
+def detector_document(detector: Detector) -> dict[str, Any]:
+    """What is known of a detector."""
+    facts = detector.facts
+    window = facts.window_wh
+    return {
+        "name": facts.name,
+        "task": detector.task,
+        "class_names": list(detector.class_names),
+        "engine": facts.engine,
+        "engine_version": facts.engine_version,
+        "window": {"width": window[0], "height": window[1]} if window else None,
+        "defaults": facts.defaults,
+        "parameters": facts.parameters,
+        "fingerprint": detector.fingerprint,
+    }
+
+
+def cursor_of(record: Record) -> str:
+    """A cursor that names the place behind a record in a list."""
+    return base64.urlsafe_b64encode(f"{record.created_at}:{record.id}".encode()).decode().rstrip("=")
+
+
+def place_of(cursor: str) -> tuple[int, str]:
+    """The inverse of `cursor_of`.
+
+    Raises:
+        InvalidRequest: we did not make this cursor.
+    """
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        created_at, _, record_id = base64.urlsafe_b64decode(padded.encode("ascii")).decode("ascii").partition(":")
+        place = int(created_at), record_id
+    except ValueError:
+        place = -1, ""
+    if not 0 <= place[0] < 1 << 62:
+        raise InvalidRequest.field("cursor", "should be the one that the answer before this gave under 'next'")
+    return place

@@ -1,0 +1,134 @@
+"""What may be asked for: typed, checked, and every wrong parameter reported at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from imgdetect.detection import DetectOptions, Style
+from imgdetect.errors import InvalidRequest
+
+MAX_SIDE = 16_384
+MAX_ROTATIONS = 16
+Model = TypeVar("Model", bound=BaseModel)
+_NUMBER = re.compile(r"-?\d{1,6}$")
+
+
+def _numbers(value: str, *, counts: tuple[int, ...], form: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in value.split(",")]
+    if len(parts) not in counts or not all(_NUMBER.match(part) for part in parts):
+        raise ValueError(f"should be {form}")
+    return tuple(int(part) for part in parts)
+
+
+def _size(value: str) -> tuple[int, ...]:
+    numbers = _numbers(value, counts=(1, 2), form="N or WIDTH,HEIGHT in pixels, for example 40 or 40,60")
+    if not all(1 <= number <= MAX_SIDE for number in numbers):
+        raise ValueError(f"should lie between 1 and {MAX_SIDE} pixels")
+    return numbers if len(numbers) == 2 else numbers * 2
+
+
+def _roi(value: str) -> tuple[int, ...]:
+    x, y, width, height = _numbers(value, counts=(4,), form="X,Y,WIDTH,HEIGHT in pixels, for example 0,0,320,240")
+    if x < 0 or y < 0 or width < 1 or height < 1:
+        raise ValueError("should have X and Y of 0 or more, WIDTH and HEIGHT of 1 or more")
+    return x, y, width, height
+
+
+def _rotations(value: str) -> tuple[int, ...]:
+    angles = _numbers(
+        value, counts=tuple(range(1, MAX_ROTATIONS + 1)), form=f"up to {MAX_ROTATIONS} degrees such as 0,90,180,270"
+    )
+    if not all(-180 <= angle <= 360 for angle in angles):
+        raise ValueError("should hold whole degrees between -180 and 360")
+    if len({angle % 360 for angle in angles}) != len(angles):
+        raise ValueError("names the same turn twice")
+    return angles
+
+
+class DetectParameters(BaseModel):
+    """The parameters of a look, as text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    detector: str | None = None
+    scale_factor: Annotated[float | None, Field(gt=1, le=4, allow_inf_nan=False)] = None
+    min_neighbors: Annotated[int | None, Field(ge=0, le=1000)] = None
+    min_size: Annotated[tuple[int, int] | None, BeforeValidator(_size)] = None
+    max_size: Annotated[tuple[int, int] | None, BeforeValidator(_size)] = None
+    equalize: bool | None = None
+    rotations: Annotated[tuple[int, ...], BeforeValidator(_rotations)] = (0,)
+    roi: Annotated[tuple[int, int, int, int] | None, BeforeValidator(_roi)] = None
+    max_detections: Annotated[int, Field(ge=1, le=1000)] = 1000
+    style: Style = "boxes"
+    label: bool = True
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> DetectParameters:
+        if self.min_size and self.max_size and any(a > b for a, b in zip(self.min_size, self.max_size, strict=True)):
+            raise ValueError("min_size is larger than max_size")
+        return self
+
+    def options(self, default_detector: str, min_scale_factor: float) -> DetectOptions:
+        """The options of the core.
+
+        Raises:
+            InvalidRequest: the server's own limits refuse a value.
+        """
+        if self.scale_factor is not None and self.scale_factor < min_scale_factor:
+            raise InvalidRequest.field("scale_factor", f"should be at least {min_scale_factor:g} on this server")
+        chosen = self.model_dump(exclude={"keep_original"})
+        return DetectOptions(**(chosen | {"detector": self.detector or default_detector}))
+
+
+class UploadParameters(DetectParameters):
+    """The parameters of an upload that is kept."""
+
+    keep_original: bool = True
+
+
+class ListParameters(BaseModel):
+    """The parameters of a list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: str | None = None
+
+
+class FormatParameters(BaseModel):
+    """The parameters of a picture's download."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["jpeg", "png", "webp"] | None = None
+
+
+def validated(model: type[Model], values: Mapping[str, str]) -> Model:
+    """The parameters that some texts stand for.
+
+    Raises:
+        InvalidRequest: with every wrong or unknown parameter.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        found = _messages(error, model)
+        raise InvalidRequest("; ".join(f"{e['field']}: {e['message']}" for e in found[:3]), found) from None
+
+
+def _messages(error: ValidationError, model: type[BaseModel]) -> list[dict[str, str]]:
+    found = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"]) or "parameters"
+        if item["type"] == "extra_forbidden":
+            message = f"there is no such parameter; known here: {', '.join(model.model_fields)}"
+        else:
+            message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            if item["loc"]:
+                message += f" (given: {str(item['input'])[:80]!r})"
+        found.append({"field": field[:80], "message": message})
+    return found

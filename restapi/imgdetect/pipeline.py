@@ -1,0 +1,69 @@
+"""What happens to one picture: decode, detect, annotate, encode. It runs in a child that may be killed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from imgdetect import annotate, detectors, images
+from imgdetect.clock import timed
+from imgdetect.detection import Box, DetectOptions, Outcome
+from imgdetect.detectors import Detector
+
+PROCESSED_MEDIA_TYPE = "image/jpeg"
+
+
+class Looker:
+    """Does the native work. Built once in each child; its methods are what a child can be asked for.
+
+    Args:
+        urls: the backend URL of each detector by name.
+        working_pixels: larger images are scaled down to this many pixels for detection.
+    """
+
+    def __init__(self, urls: Mapping[str, str], working_pixels: int) -> None:
+        self._urls = urls
+        self._working_pixels = working_pixels
+        self._detectors: dict[str, Detector] = {}
+
+    def look(self, data: bytes, options: DetectOptions) -> Outcome:
+        """Look at one encoded image.
+
+        Args:
+            data: the upload, already checked by `images.read_upload`.
+            options: resolved options.
+        Raises:
+            Problem: the image cannot be read, or the options do not fit it.
+        """
+        timings_ms: dict[str, float] = {}
+        detector = self._detector(options.detector)
+        with timed("decode", timings_ms):
+            image = images.decode(data)
+        with timed("detect", timings_ms):
+            result = detector.detect(image, options)
+        with timed("annotate", timings_ms):
+            picture = annotate.draw(image, result.detections, options.style, options.label)
+        with timed("encode", timings_ms):
+            processed = images.encode(picture, PROCESSED_MEDIA_TYPE)
+        return Outcome(result, asdict(options), processed, PROCESSED_MEDIA_TYPE, timings_ms, detector.facts.engine)
+
+    def warm_up(self, detector: str) -> None:
+        """Load a detector, so that the first request does not wait for it."""
+        options = self._detector(detector).resolve(DetectOptions(detector))
+        self._detector(detector).detect(np.zeros((256, 256, 3), np.uint8), options)
+
+    def crop(self, data: bytes, box: Box, media_type: str) -> bytes:
+        """Cut a box out of an encoded image."""
+        image = images.decode(data)
+        return images.encode(image[box.y : box.y + box.height, box.x : box.x + box.width], media_type)
+
+    def transcode(self, data: bytes, media_type: str) -> bytes:
+        """Encode an image again in another format."""
+        return images.encode(images.decode(data), media_type)
+
+    def _detector(self, name: str) -> Detector:
+        if name not in self._detectors:
+            self._detectors[name] = detectors.create(name, self._urls[name], working_pixels=self._working_pixels)
+        return self._detectors[name]

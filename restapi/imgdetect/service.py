@@ -1,0 +1,244 @@
+"""The one place where things meet: what can be done with an upload and with what came of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, replace
+from typing import NamedTuple
+
+from imgdetect import cache, detectors, images, metrics, storages
+from imgdetect.backends import module, parse
+from imgdetect.cache import Cache
+from imgdetect.clock import timed
+from imgdetect.config import MAX_SIDE, Settings
+from imgdetect.database import Database
+from imgdetect.detection import (
+    RESULT_VERSION,
+    Box,
+    DetectOptions,
+    Outcome,
+    Record,
+    Upload,
+    result_from_dict,
+    sha256_of,
+)
+from imgdetect.detectors import Detector
+from imgdetect.detectors.haar import BUNDLED
+from imgdetect.errors import NotFound, TooMuchWork
+from imgdetect.pipeline import Looker
+from imgdetect.pool import Build, ProcessPool
+from imgdetect.records import Idempotency, Records
+from imgdetect.storages import Storage
+
+
+class Look(NamedTuple):
+    """One look at an upload."""
+
+    outcome: Outcome
+    cached: bool
+
+
+def detector_urls(settings: Settings) -> dict[str, str]:
+    """The backend URL of each detector by name: the bundled cascades, the operator's folder, the operator's URLs.
+
+    Raises:
+        ValueError: an entry that is not NAME=URL, a folder that is not there.
+    """
+    urls = {name: f"haar:{name}" for name in BUNDLED}
+    if settings.cascades_dir:
+        if not settings.cascades_dir.is_dir():
+            raise ValueError(f"IMGDETECT_CASCADES_DIR: there is no folder {settings.cascades_dir}")
+        urls |= {path.stem: f"haar:{path}" for path in sorted(settings.cascades_dir.glob("*.xml"))}
+    for entry in settings.detectors.split():
+        name, equals, url = entry.partition("=")
+        if not equals or not name:
+            raise ValueError(
+                f"IMGDETECT_DETECTORS: {entry!r} is not NAME=URL, for example sign=haar:/cascades/sign.xml"
+            )
+        urls[name] = url
+    if settings.default_detector not in urls:
+        known = ", ".join(sorted(urls))
+        raise ValueError(
+            f"IMGDETECT_DEFAULT_DETECTOR: there is no detector {settings.default_detector!r}; known: {known}"
+        )
+    return urls
+
+
+class DetectionService:
+    """Everything a way in (HTTP, command line, worker) can ask for. It knows nothing of any of them.
+
+    Every method that takes an owner sees and touches only what belongs to that owner.
+
+    Raises (all methods): a Problem, see errors.py.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, storage: Storage, results: Cache, pool: ProcessPool
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.storage = storage
+        self.records = Records(database, storage)
+        self.pool = pool
+        self._results = results
+        self.detectors: dict[str, Detector] = {
+            name: detectors.create(name, url, working_pixels=settings.working_pixels)
+            for name, url in detector_urls(settings).items()
+        }
+
+    @classmethod
+    def open(cls, settings: Settings) -> DetectionService:
+        """Build the service and the parts that the settings name.
+
+        Raises:
+            ValueError: a setting names something that is not there.
+        """
+        urls = detector_urls(settings)
+        storage_url = parse(settings.effective_storage_url)
+        storage: Storage = module(storages, storage_url).create(storage_url.target, storage_url.parameters)
+        results = cache.create(settings.cache_url)
+        database = Database(settings.effective_database_url)
+        database.migrate()
+        pool = ProcessPool(
+            Build(Looker, (urls, settings.working_pixels), ("warm_up", settings.default_detector)),
+            size=settings.effective_slots,
+            waiting_line=settings.waiting_line,
+            max_pixels=settings.max_pixels,
+            deadline_seconds=settings.deadline_seconds,
+            on_replaced=lambda reason: metrics.children_replaced_total.labels(reason).inc(),
+        )
+        return cls(settings, database, storage, results, pool)
+
+    def close(self) -> None:
+        """End the children and close the database."""
+        self.pool.close()
+        self.database.close()
+
+    def detector(self, name: str) -> Detector:
+        """The detector of a name."""
+        try:
+            return self.detectors[name]
+        except KeyError:
+            raise NotFound(f"There is no detector {name[:64]!r}; known: {', '.join(sorted(self.detectors))}.") from None
+
+    def read_upload(self, data: bytes, filename: str) -> Upload:
+        """Sniff and measure received bytes, without decoding them."""
+        upload = images.read_upload(
+            data,
+            filename,
+            max_bytes=self.settings.max_upload_bytes,
+            max_pixels=self.settings.max_pixels,
+            max_side=MAX_SIDE,
+        )
+        metrics.upload_bytes.observe(len(data))
+        return upload
+
+    def admit(self, upload: Upload, options: DetectOptions) -> tuple[Detector, DetectOptions]:
+        """The detector and the resolved options of a look that this server is willing to do."""
+        detector = self.detector(options.detector)
+        options = detector.resolve(options)
+        windows = detector.cost((upload.width, upload.height), options)
+        limit = self.settings.max_windows
+        if windows > limit:
+            raise TooMuchWork(
+                f"These parameters ask for about {windows:,} windows on this image; this server does {limit:,}."
+                " Raise scale_factor or min_size, give a roi, or fewer rotations."
+            )
+        return detector, options
+
+    def look(self, upload: Upload, options: DetectOptions, owner: str = "") -> Look:
+        """Detect and annotate; nothing is stored."""
+        detector, options = self.admit(upload, options)
+        key = self._cache_key(owner, upload.sha256, detector, options)
+        if (kept := self._results.get(key)) is not None:
+            metrics.cache_total.labels("hit").inc()
+            return Look(replace(_unpack(kept), timings_ms={}), cached=True)
+        metrics.cache_total.labels("miss").inc()
+        started = time.perf_counter()
+        try:
+            outcome: Outcome = self.pool.run(upload.pixels, "look", upload.data, options)
+        except Exception as error:
+            metrics.looks_total.labels(detector.name, getattr(error, "slug", "error")).inc()
+            raise
+        worked_ms = sum(outcome.timings_ms.values())
+        wait_ms = (time.perf_counter() - started) * 1000 - worked_ms
+        outcome.timings_ms["wait"] = round(max(0.0, wait_ms), 3)
+        metrics.observe_steps(outcome.timings_ms)
+        metrics.looks_total.labels(detector.name, "found" if outcome.result.found else "nothing").inc()
+        for detection in outcome.result.detections:
+            metrics.detections_total.labels(detector.name, detection.class_name).inc()
+        self._results.set(key, _pack(outcome))
+        return Look(outcome, cached=False)
+
+    def detect(
+        self,
+        upload: Upload,
+        options: DetectOptions,
+        owner: str = "",
+        *,
+        keep_original: bool = True,
+        idempotency: Idempotency | None = None,
+    ) -> tuple[Record, bool]:
+        """Look at an upload and keep the result.
+
+        Returns:
+            The record, and whether the look came from the cache.
+        """
+        look = self.look(upload, options, owner)
+        with timed("store", look.outcome.timings_ms):
+            record = self.records.store(
+                upload, look.outcome, owner, keep_original=keep_original, idempotency=idempotency
+            )
+        metrics.observe_steps({"store": look.outcome.timings_ms["store"]})
+        return record, look.cached
+
+    def again(self, record: Record, options: DetectOptions) -> tuple[Record, bool]:
+        """Look at a stored original again and replace its annotated picture."""
+        upload = self.read_upload(self.records.read(self.records.original(record)), record.filename)
+        look = self.look(upload, options, record.owner)
+        return self.records.replace_processed(record, look.outcome), look.cached
+
+    def transcoded(self, record: Record, media_type: str) -> bytes:
+        """The annotated picture in another format."""
+        return self.encoded(self.records.read(self.records.processed(record)), record.width * record.height, media_type)
+
+    def encoded(self, picture: bytes, pixels: int, media_type: str) -> bytes:
+        """A picture in another format."""
+        encoded: bytes = self.pool.run(pixels, "transcode", picture, media_type)
+        return encoded
+
+    def crop_etag(self, record: Record, index: int) -> str:
+        """The ETag of a detection's picture, without quotes."""
+        return sha256_of(f"{record.sha256} {self._found(record, index)}".encode())[:32]
+
+    def crop(self, record: Record, index: int, media_type: str) -> bytes:
+        """The picture of one detection, cut out of the original."""
+        box = self._found(record, index)
+        data = self.records.read(self.records.original(record))
+        cut: bytes = self.pool.run(record.width * record.height, "crop", data, box, media_type)
+        return cut
+
+    def _found(self, record: Record, index: int) -> Box:
+        found = result_from_dict(record.result).detections
+        if not 0 <= index < len(found):
+            raise NotFound(f"This image has {len(found)} detections, counted from 0.")
+        return found[index].box
+
+    def _cache_key(self, owner: str, sha256: str, detector: Detector, options: DetectOptions) -> str:
+        parts = (RESULT_VERSION, owner, sha256, detector.fingerprint, options.key())
+        return sha256_of(json.dumps(parts).encode())
+
+
+def _pack(outcome: Outcome) -> bytes:
+    """One line of JSON, then the annotated picture."""
+    head = asdict(outcome)
+    del head["processed"]
+    return json.dumps(head).encode() + b"\n" + outcome.processed
+
+
+def _unpack(kept: bytes) -> Outcome:
+    line, _, processed = kept.partition(b"\n")
+    head = json.loads(line)
+    head["result"] = result_from_dict(head["result"])
+    return Outcome(**head, processed=processed)

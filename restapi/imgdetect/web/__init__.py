@@ -1,0 +1,108 @@
+"""The HTTP way in."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+from flask import Flask, Response, current_app, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from imgdetect import config, logs, metrics
+from imgdetect.config import Settings
+from imgdetect.housekeeping import Housekeeping
+from imgdetect.jobs import Jobs
+from imgdetect.service import DetectionService
+from imgdetect.web import api, docs, operations, pages, problems
+from imgdetect.web.auth import Gate
+from imgdetect.web.parts import Parts
+
+log = logs.get_logger("imgdetect.access")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+# Multipart boundaries, part headers and the few text fields around the picture.
+FORM_OVERHEAD_BYTES = 65_536
+MAX_FORM_PARTS = 40
+_EXPOSED = "Location, Content-Location, ETag, Retry-After, Preference-Applied, X-Request-ID"
+_CORS_HEADERS = "Content-Type, X-API-Key, Authorization, Prefer, Idempotency-Key, If-None-Match, Range"
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Build the application and the service behind it. `Parts.close` ends both.
+
+    Raises:
+        config.SettingsError, ValueError: a setting is wrong.
+    """
+    settings = settings or config.load()
+    app = Flask("imgdetect.web", static_folder="static", static_url_path="/static")
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = FORM_OVERHEAD_BYTES
+    app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    service = DetectionService.open(settings)
+    jobs = Jobs(service, settings.queue_url)
+    app.extensions["imgdetect"] = Parts(service, jobs, Gate(settings), Housekeeping(service, jobs))
+    app.extensions["imgdetect.readiness"] = operations.Readiness()
+    if settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, settings.trusted_proxies, settings.trusted_proxies)  # type: ignore[method-assign]
+    app.before_request(_begin)
+    app.after_request(_finish)
+    problems.register(app)
+    app.register_blueprint(api.blueprint)
+    app.register_blueprint(api.jobs_blueprint)
+    app.register_blueprint(operations.blueprint)
+    app.register_blueprint(pages.blueprint)
+    docs.register(app)
+    jobs.queue.work()
+    app.extensions["imgdetect"].housekeeping.start()
+    return app
+
+
+def _begin() -> Response | None:
+    """Give the request its id, and turn away what may not come in at all."""
+    g.started = time.perf_counter()
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    logs.bind_request(g.request_id)
+    gate: Gate = current_app.extensions["imgdetect"].gate
+    if request.endpoint not in operations.OPEN_TO_PROBES:
+        gate.refuse_strangers(request)
+    preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+    if preflight and gate.allows_origin(request.headers.get("Origin")):
+        answer = Response(status=204)
+        answer.headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, DELETE, OPTIONS"
+        answer.headers["Access-Control-Allow-Headers"] = _CORS_HEADERS
+        answer.headers["Access-Control-Max-Age"] = "600"
+        return answer
+    return None
+
+
+def _finish(answer: Response) -> Response:
+    """What every answer carries, and the line it leaves in the log."""
+    headers = answer.headers
+    headers["X-Request-ID"] = g.get("request_id", "")
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+    headers.setdefault("Cache-Control", "no-store")
+    gate: Gate = current_app.extensions["imgdetect"].gate
+    if gate.has_origins:
+        answer.vary.add("Origin")
+        origin = request.headers.get("Origin")
+        if gate.allows_origin(origin):
+            headers["Access-Control-Allow-Origin"] = str(origin)
+            headers["Access-Control-Expose-Headers"] = _EXPOSED
+    seconds = time.perf_counter() - g.get("started", time.perf_counter())
+    endpoint = request.url_rule.rule if request.url_rule else "none"
+    metrics.requests_total.labels(request.method, endpoint, answer.status_code).inc()
+    metrics.request_seconds.labels(request.method, endpoint).observe(seconds)
+    if request.endpoint not in operations.OPEN_TO_PROBES:
+        log.info(
+            "request",
+            method=request.method,
+            path=request.path,
+            status=answer.status_code,
+            ms=round(seconds * 1000, 1),
+            remote=request.remote_addr,
+        )
+    return answer

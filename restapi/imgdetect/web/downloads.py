@@ -1,0 +1,102 @@
+"""Sending stored pictures: ETags, ranges, and the hand-over to nginx where it stands in front."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+from flask import Response, request
+
+from imgdetect.errors import NotAcceptable
+from imgdetect.records import Artifact
+from imgdetect.service import DetectionService
+
+FORMATS = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+IMMUTABLE = "private, immutable, max-age=31536000"
+REVALIDATE = "private, no-cache"
+_CHUNK_BYTES = 1 << 16
+
+
+def send_artifact(service: DetectionService, artifact: Artifact, cache_control: str) -> Response:
+    """The answer to a download of a stored picture."""
+    path = service.storage.locate(artifact.key)
+    answer = Response(content_type=artifact.media_type)
+    _describe(answer, artifact, cache_control)
+    accel = service.settings.accel_prefix
+    # nginx would judge a range by its own validators, so it is only given whole files.
+    if accel and path and "Range" not in request.headers and not _unchanged(answer):
+        answer.headers["X-Accel-Redirect"] = accel + _below(path, artifact.key)
+        return answer
+    stream = service.records.open(artifact)
+    answer.headers["Content-Length"] = str(artifact.size)
+    answer.response = _chunks(stream)
+    answer.call_on_close(stream.close)
+    return _conditional(answer, artifact.size)
+
+
+def send_bytes(make: Callable[[], bytes], artifact: Artifact, cache_control: str) -> Response:
+    """The answer to a download of a picture that has to be made; it is not when the client has it already."""
+    answer = Response(content_type=artifact.media_type)
+    _describe(answer, artifact, cache_control)
+    if not _unchanged(answer):
+        answer.set_data(make())
+    return _conditional(answer, int(answer.headers.get("Content-Length", 0)))
+
+
+def chosen_format(stored: str | None, asked: str | None) -> str:
+    """The media type to send: what `?format=` says, else the stored one unless the Accept header excludes it.
+
+    Args:
+        stored: the media type that costs nothing; None where every type has to be made.
+        asked: a key of FORMATS, or None.
+    Raises:
+        NotAcceptable: the Accept header admits none that can be made.
+    """
+    if asked:
+        return FORMATS[asked]
+    accepted = request.accept_mimetypes
+    if not accepted or (stored and accepted[stored] > 0):
+        return stored or FORMATS["jpeg"]
+    best = max(FORMATS.values(), key=lambda media_type: accepted[media_type])
+    if accepted[best] <= 0:
+        raise NotAcceptable(accepted=list(FORMATS.values()))
+    return best
+
+
+def _describe(answer: Response, artifact: Artifact, cache_control: str) -> None:
+    answer.set_etag(artifact.etag)
+    answer.headers["Cache-Control"] = cache_control
+    answer.headers["Accept-Ranges"] = "bytes"
+    answer.headers["Content-Disposition"] = disposition(artifact.filename)
+
+
+def _conditional(answer: Response, size: int) -> Response:
+    answer.make_conditional(request.environ, accept_ranges=True, complete_length=size)
+    return answer
+
+
+def _unchanged(answer: Response) -> bool:
+    """Whether the client has these bytes already, so that a 304 is all there is to send."""
+    return bool(request.if_none_match) and request.if_none_match.contains_weak(answer.get_etag()[0] or "")
+
+
+def _below(path: Path, key: str) -> str:
+    """The path of a stored file below the storage's folder; a key may be kept in folders of the storage's making."""
+    depth = len(Path(key).parts) + 1
+    return quote("/".join(path.parts[-depth:]))
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    while chunk := stream.read(_CHUNK_BYTES):
+        yield chunk
+
+
+def disposition(filename: str) -> str:
+    """A Content-Disposition that no file name can break out of (RFC 6266)."""
+    name = "".join(c for c in filename if unicodedata.category(c)[0] != "C")[:150] or "image"
+    plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
+    return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

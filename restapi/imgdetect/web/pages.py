@@ -1,0 +1,5 @@
+"""The page."""
+
+from flask import Blueprint
+
+blueprint = Blueprint("pages", __name__)

@@ -1,0 +1,32 @@
+"""What the views work with."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+from flask import current_app
+
+from imgdetect.housekeeping import Housekeeping
+from imgdetect.jobs import Jobs
+from imgdetect.service import DetectionService
+from imgdetect.web.auth import Gate
+
+
+class Parts(NamedTuple):
+    """Everything that `create_app` built."""
+
+    service: DetectionService
+    jobs: Jobs
+    gate: Gate
+    housekeeping: Housekeeping
+
+    def close(self) -> None:
+        """Close in reverse order what `create_app` built; the job at hand is finished first."""
+        self.housekeeping.close()
+        self.jobs.queue.close()
+        self.service.close()
+
+
+def parts() -> Parts:
+    """The parts of the application that serves the request at hand."""
+    return cast(Parts, current_app.extensions["imgdetect"])

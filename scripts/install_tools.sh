@@ -1,0 +1,25 @@
+#!/bin/sh
+# Installs the programs that the tests start: nginx, Chromium, curl. Nothing happens where they are there already.
+set -eu
+missing=""
+command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v curl >/dev/null 2>&1 || missing="$missing curl"
+command -v npx >/dev/null 2>&1 || missing="$missing npm"
+[ -n "$missing" ] || exit 0
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "The tests need these programs, and there is no apt-get to install them with:$missing" >&2
+    exit 1
+fi
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null 2>&1; then
+        echo "The tests need these programs; install them as root: apt-get install$missing" >&2
+        exit 1
+    fi
+    as_root="sudo"
+fi
+echo "installing$missing"
+$as_root apt-get -qq update
+# shellcheck disable=SC2086 # a list of words
+DEBIAN_FRONTEND=noninteractive $as_root apt-get -qq install -y --no-install-recommends $missing >/dev/null
