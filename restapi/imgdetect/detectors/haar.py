@@ -1,0 +1,444 @@
+"""Cascades of Haar or LBP features: `haar:face`, or `haar:/cascades/stop_sign.xml?min_neighbors=5`.
+
+Boxes are those of OpenCV's `detectMultiScale` with the same parameters, and scores are the level weights of
+`detectMultiScale3`. One native pass gives the raw candidates; they are grouped here, so that a look that found
+nothing can say what less strictness would have found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imgdetect import boxes
+from imgdetect.backends import refuse_unknown
+from imgdetect.detection import Box, Detection, DetectionResult, DetectOptions, Facts
+from imgdetect.detectors import Image, _cascades
+from imgdetect.detectors._cascades import BUNDLED, Bundled, CascadeFile
+from imgdetect.errors import DetectorFailed, InvalidRequest
+
+__all__ = ["BUNDLED", "HaarDetector", "create"]
+
+Size = tuple[int, int]
+
+# One look that gives more raw candidates than this is given up: an absurd cascade, or absurd parameters.
+MAX_CANDIDATES = 20_000
+# Boxes seen at different rotations that overlap this much (intersection over union) are the same object.
+MERGE_IOU = 0.3
+# How many lower values of min_neighbors the near misses name.
+MAX_NEAR_MISSES = 10
+# The mean grey value, of 255, below which a picture is called dark, and above which it is called washed out.
+DARK, BRIGHT = 40, 225
+# Below this scale factor the cost follows from the one at it: the number of scales goes by 1/log(factor).
+_FINEST_COUNTED = 1.005
+_MOST_PIXELS = 1 << 20  # no side of a picture is longer; OpenCV's sizes are 32-bit
+
+
+def create(name: str, target: str, parameters: dict[str, str], *, working_pixels: int) -> HaarDetector:
+    """Build the detector of a bundled cascade's name or of a cascade file.
+
+    Args:
+        name: the public name.
+        target: a key of BUNDLED, or the path of an XML file (new or old format).
+        parameters: defaults that differ from the cascade's own: scale_factor, min_neighbors, min_size, max_size,
+            equalize; class_name; engine.
+        working_pixels: larger pictures are scaled down to this many pixels.
+    Raises:
+        ValueError: a bad parameter, or a file that is missing or no cascade; one line.
+    """
+    refuse_unknown(parameters, *_READERS, "class_name", "engine")
+    engine = parameters.get("engine", "opencv")
+    if engine not in ENGINES:
+        raise ValueError(f"engine: there is no {engine!r}; known here: {', '.join(ENGINES)}")
+    ENGINES[engine].check()
+    if not target:
+        raise ValueError("haar: needs the name of a bundled cascade or the path of an XML file")
+    bundled = BUNDLED.get(target)
+    path = Path(cv2.data.haarcascades, bundled.file) if bundled else Path(target)
+    if not bundled and not path.suffix and not path.exists():
+        raise ValueError(f"there is no cascade {target!r}; known here: {', '.join(BUNDLED)}, or the path of a file")
+    file = _cascades.read(path)
+    bundled = bundled or Bundled("", name)
+    defaults = _DEFAULTS | {"min_size": file.window_wh} | bundled.defaults
+    for parameter, read in _READERS.items():
+        if parameter in parameters:
+            defaults[parameter] = _read(read, parameter, parameters[parameter])
+    class_name = parameters.get("class_name", bundled.class_name)
+    return HaarDetector(name, class_name, file, ENGINES[engine](file), defaults, working_pixels)
+
+
+_DEFAULTS: dict[str, Any] = {"scale_factor": 1.1, "min_neighbors": 3, "max_size": None, "equalize": False}
+
+
+def _read(read: Callable[[str], Any], name: str, text: str) -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise ValueError(f"{name}={text}: {error}") from None
+
+
+def _factor(text: str) -> float:
+    if not 1 < (value := float(text)) <= 4:
+        raise ValueError("should be above 1 and at most 4")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) > 1000:
+        raise ValueError("should be a whole number from 0 to 1000")
+    return int(text)
+
+
+def _size(text: str) -> Size:
+    parts = text.split(",")
+    if len(parts) > 2 or not all(part.isdecimal() and 1 <= int(part) <= 16_384 for part in parts):
+        raise ValueError("should be N or WIDTH,HEIGHT in pixels")
+    return int(parts[0]), int(parts[-1])
+
+
+def _yes(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("should be true or false")
+    return text == "true"
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "scale_factor": _factor,
+    "min_neighbors": _count,
+    "min_size": _size,
+    "max_size": _size,
+    "equalize": _yes,
+}
+
+
+class Candidates(NamedTuple):
+    """What a cascade accepts before grouping."""
+
+    xywh: NDArray[np.int64]  # (N, 4)
+    weights: NDArray[np.float64]  # (N,) the sum of the last stage
+
+
+class OpenCV:
+    """The cascade engine of OpenCV 4: the only native code here."""
+
+    name = "opencv"
+    version = cv2.__version__
+
+    def __init__(self, file: CascadeFile) -> None:
+        self._file = file
+        self._local = threading.local()  # a CascadeClassifier is never shared between threads
+
+    @classmethod
+    def check(cls) -> None:
+        """Raise ValueError when the engine is not there."""
+        if not hasattr(cv2, "CascadeClassifier"):
+            raise ValueError("OpenCV 5 has no cascade detector: install opencv-python-headless>=4.14,<5")
+
+    def look(self, grey: NDArray[np.uint8], scale_factor: float, min_size: Size, max_size: Size | None) -> Candidates:
+        """Every window that the cascade accepts.
+
+        Raises:
+            DetectorFailed: OpenCV cannot load the file, or gives up.
+        """
+        try:
+            found, _, weights = self._classifier().detectMultiScale3(
+                grey,
+                scaleFactor=scale_factor,
+                minNeighbors=0,
+                minSize=min_size,
+                maxSize=max_size or (0, 0),
+                outputRejectLevels=True,
+            )
+        except cv2.error as error:
+            raise DetectorFailed() from error
+        return Candidates(np.asarray(found, np.int64).reshape(-1, 4), np.asarray(weights, np.float64).reshape(-1))
+
+    def _classifier(self) -> cv2.CascadeClassifier:
+        loaded: cv2.CascadeClassifier | None = getattr(self._local, "classifier", None)
+        if loaded is None:
+            cv2.setNumThreads(1)  # a process per core looks at pictures; and one thread keeps the candidates' order
+            if _cascades.read(self._file.path).sha256 != self._file.sha256:
+                raise DetectorFailed("The cascade file of this detector has changed since the server started.")
+            loaded = cv2.CascadeClassifier(str(self._file.path))
+            if loaded.empty():
+                raise DetectorFailed("The cascade file of this detector cannot be loaded.")
+            self._local.classifier = loaded
+        return loaded
+
+
+ENGINES: dict[str, type[OpenCV]] = {"opencv": OpenCV}
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The part of the picture that is looked at, and the size it is looked at."""
+
+    image_wh: Size
+    crop: tuple[int, int, int, int]  # x, y, width, height in the picture, never empty
+    working_wh: Size
+
+    @classmethod
+    def of(cls, image_wh: Size, roi: tuple[int, int, int, int] | None, working_pixels: int) -> _Frame:
+        width, height = image_wh
+        x, y, w, h = roi or (0, 0, width, height)
+        left, top, right, bottom = max(0, x), max(0, y), min(width, x + w), min(height, y + h)
+        if left >= right or top >= bottom:
+            raise InvalidRequest.field("roi", f"lies outside the image, which is {width}x{height} pixels")
+        crop = (left, top, right - left, bottom - top)
+        factor = min(1.0, math.sqrt(working_pixels / (crop[2] * crop[3])))
+        return cls(image_wh, crop, (max(1, int(crop[2] * factor)), max(1, int(crop[3] * factor))))
+
+    @property
+    def scale_xy(self) -> tuple[float, float]:
+        """From working pixels to the picture's."""
+        return self.crop[2] / self.working_wh[0], self.crop[3] / self.working_wh[1]
+
+    def working_size(self, size_wh: Size, degrees: int) -> Size:
+        """A size of the picture in the turned working picture; never below 1."""
+        x, y = (max(1, round(min(s, _MOST_PIXELS) / by)) for s, by in zip(size_wh, self.scale_xy, strict=True))
+        return (y, x) if degrees % 180 == 90 else (x, y)
+
+    def to_image(self, xywh: NDArray[Any], degrees: int) -> NDArray[np.int64]:
+        """Boxes of the turned working picture in the picture: xyxy, clipped; those seen in the margin are empty."""
+        upright = boxes.unrotate_boxes(boxes.xywh_to_xyxy(xywh), degrees, self.working_wh)
+        centers = (upright[:, :2] + upright[:, 2:]) / 2
+        inside = ((centers >= 0) & (centers <= self.working_wh)).all(1)
+        scaled = np.rint(boxes.scale_boxes(boxes.xyxy_to_xywh(upright), self.scale_xy)).astype(np.int64)
+        scaled[:, :2] += self.crop[:2]
+        return boxes.clip_boxes(boxes.xywh_to_xyxy(scaled), self.image_wh) * inside[:, None]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The raw candidates of one rotation."""
+
+    degrees: int
+    candidates: Candidates
+
+    @cached_property
+    def clusters(self) -> boxes.Clusters:
+        return boxes.cluster_rectangles(self.candidates.xywh)
+
+
+class _Found(NamedTuple):
+    """Objects in the picture, the best first."""
+
+    xyxy: NDArray[np.int64]
+    neighbors: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    degrees: NDArray[np.int64]
+
+
+class HaarDetector:
+    """Looks for one kind of object with one cascade; see `Detector` for the members."""
+
+    task = "detection"
+
+    def __init__(
+        self,
+        name: str,
+        class_name: str,
+        file: CascadeFile,
+        engine: OpenCV,
+        defaults: dict[str, Any],
+        working_pixels: int,
+    ) -> None:
+        self.name = name
+        self.class_names = (class_name,)
+        self._window_wh = file.window_wh
+        self._engine = engine
+        self._defaults = defaults
+        self._working_pixels = working_pixels
+        self.facts = Facts(name, engine.name, engine.version, file.window_wh, dict(defaults), _schema(defaults))
+        identity = (file.sha256, class_name, engine.name, engine.version, defaults, working_pixels)
+        self.fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def resolve(self, options: DetectOptions) -> DetectOptions:
+        """The options with every None that has a default replaced by it."""
+        return replace(options, **{k: v for k, v in self._defaults.items() if getattr(options, k) is None})
+
+    def cost(self, size_wh: Size, options: DetectOptions) -> int:
+        """How many windows OpenCV looks at, all rotations together.
+
+        Raises:
+            InvalidRequest: the roi lies outside the picture.
+        """
+        options = self.resolve(options)
+        frame = _Frame.of(size_wh, options.roi, self._working_pixels)
+        return sum(self._windows(frame, options, degrees) for degrees in options.rotations)
+
+    def _windows(self, frame: _Frame, options: DetectOptions, degrees: int) -> int:
+        size = np.array(boxes.turned_size(frame.working_wh, degrees), np.float32)
+        given = max(options.scale_factor or 0.0, 1 + 1e-9)
+        factor = max(given, _FINEST_COUNTED)
+        sizes = [frame.working_size(s, degrees) if s else None for s in (options.min_size, options.max_size)]
+        scales = _scales(self._window_wh, size, factor, sizes[0] or (0, 0), sizes[1])
+        scaled = np.rint(size / scales[:, None]) + 1 - np.array(self._window_wh)
+        counts = np.ceil(scaled.clip(0) / np.where(scales >= 2, 1, 2)[:, None]).prod(1).sum()
+        return math.ceil(counts * max(1.0, math.log(factor) / math.log(given)))
+
+    def detect(self, image: Image, options: DetectOptions) -> DetectionResult:
+        """Look at an upright BGR image, shape (height, width, 3).
+
+        Raises:
+            InvalidRequest: the roi lies outside the picture.
+            DetectorFailed: the engine broke down, or the cascade accepts nearly everything.
+        """
+        options = self.resolve(options)
+        frame = _Frame.of((image.shape[1], image.shape[0]), options.roi, self._working_pixels)
+        grey = _grey(image, frame)
+        looks = [self._look(grey, frame, options, degrees) for degrees in options.rotations]
+        if sum(len(look.candidates.xywh) for look in looks) > MAX_CANDIDATES:
+            raise DetectorFailed(f"The detector saw more than {MAX_CANDIDATES} candidates in this image.")
+        found = _find(looks, frame, options.min_neighbors or 0)
+        near = None if len(found.xyxy) else self._near_misses(grey, frame, options, looks)
+        rows = zip(*(column[: options.max_detections].tolist() for column in found), strict=True)
+        detections = tuple(
+            Detection(self.name, self.class_names[0], Box(x, y, right - x, bottom - y), score, neighbors, None, degrees)
+            for (x, y, right, bottom), neighbors, score, degrees in rows
+        )
+        return DetectionResult(detections, (), len(found.xyxy), frame.working_wh, near)
+
+    def _look(self, grey: NDArray[np.uint8], frame: _Frame, options: DetectOptions, degrees: int) -> _Look:
+        upright = np.asarray(cv2.equalizeHist(grey), np.uint8) if options.equalize else grey
+        turned = _turn(upright, degrees)
+        max_size = frame.working_size(options.max_size, degrees) if options.max_size else None
+        min_size = frame.working_size(options.min_size or (1, 1), degrees)
+        return _Look(degrees, self._engine.look(turned, options.scale_factor or 0.0, min_size, max_size))
+
+    def _near_misses(
+        self, grey: NDArray[np.uint8], frame: _Frame, options: DetectOptions, looks: list[_Look]
+    ) -> dict[str, Any]:
+        """Why nothing was found, and what less strictness would have found."""
+        strongest = max((int(n) for look in looks for n in look.clusters.neighbors), default=0)
+        below = min(options.min_neighbors or 0, strongest)
+        counts = {
+            n: len(_find(looks, frame, n).xyxy) for n in range(below - 1, max(-1, below - 1 - MAX_NEAR_MISSES), -1)
+        }
+        lower = [{"min_neighbors": n, "detections": count} for n, count in counts.items() if count]
+        brightness = round(float(grey.mean()), 1)
+        return {
+            "lower_min_neighbors": lower,
+            "image_size": _named(frame.image_wh),
+            "window": _named(self._window_wh),
+            "working_size": _named(frame.working_wh),
+            "brightness": brightness,
+            "hint": self._hint(frame, options, lower, brightness),
+        }
+
+    def _hint(self, frame: _Frame, options: DetectOptions, lower: list[dict[str, int]], brightness: float) -> str:
+        window = "{}x{}".format(*self._window_wh)
+        if any(size < least for size, least in zip(frame.working_wh, self._window_wh, strict=True)):
+            looked = "part of the image that was looked at" if options.roi else "image"
+            return f"The {looked} is smaller than the smallest object this detector can see ({window} pixels)."
+        if lower:
+            return "Lower min_neighbors to {min_neighbors}: that finds {detections}.".format(**lower[0])
+        if brightness < DARK:
+            return "The image is very dark; take it with more light, or try equalize."
+        if brightness > BRIGHT:
+            return "The image is very bright; take it with less light, or try equalize."
+        if len(options.rotations) == 1:
+            return "Try other rotations, for example 0,90,180,270: this detector sees upright objects only."
+        return f"Nothing here looks like a {self.class_names[0]} to this detector; try another one."
+
+
+def _named(size_wh: Size) -> dict[str, int]:
+    return {"width": size_wh[0], "height": size_wh[1]}
+
+
+def _grey(image: Image, frame: _Frame) -> NDArray[np.uint8]:
+    x, y, width, height = frame.crop
+    grey = cv2.cvtColor(image[y : y + height, x : x + width], cv2.COLOR_BGR2GRAY)
+    if frame.working_wh != (width, height):
+        grey = cv2.resize(grey, frame.working_wh, interpolation=cv2.INTER_AREA)
+    return np.asarray(grey, np.uint8)
+
+
+def _turn(grey: NDArray[np.uint8], degrees: int) -> NDArray[np.uint8]:
+    """Turn clockwise about the centre onto a canvas that holds all of it; the margin has the mean grey value."""
+    if degrees % 360 == 0:
+        return grey
+    if degrees % 90 == 0:
+        codes = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+        return np.asarray(cv2.rotate(grey, codes[degrees % 360]), np.uint8)
+    size_wh = (grey.shape[1], grey.shape[0])
+    matrix = boxes.turn_matrix(size_wh, degrees)
+    # OpenCV counts from the centre of the first pixel, the matrix from its edge.
+    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    canvas = boxes.turned_size(size_wh, degrees)
+    return np.asarray(
+        cv2.warpAffine(grey, matrix, canvas, flags=cv2.INTER_LINEAR, borderValue=float(grey.mean())), np.uint8
+    )
+
+
+def _find(looks: list[_Look], frame: _Frame, min_neighbors: int) -> _Found:
+    """The objects of all rotations in the picture, overlaps between rotations merged, the best first."""
+    parts = []
+    for look in looks:
+        xywh, neighbors, labels = look.clusters.group(min_neighbors)
+        scores = np.full(len(xywh), -np.inf)
+        np.maximum.at(scores, labels[labels >= 0], look.candidates.weights[labels >= 0])
+        xyxy = frame.to_image(xywh, look.degrees)
+        seen = (xyxy[:, 2:] > xyxy[:, :2]).all(1)
+        parts.append(_Found(xyxy[seen], neighbors[seen], scores[seen], np.full(int(seen.sum()), look.degrees)))
+    found = _Found(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    order = np.lexsort((-found.scores, -found.neighbors))
+    found = _Found(*(column[order] for column in found))
+    if len(looks) > 1:
+        stay = boxes.non_max_suppression(found.xyxy, MERGE_IOU, found.degrees)
+        found = _Found(*(column[stay] for column in found))
+    return found
+
+
+def _scales(
+    window_wh: Size, size: NDArray[np.float32], factor: float, min_size: Size, max_size: Size | None
+) -> NDArray[np.float32]:
+    """The scales at which OpenCV looks: the list and the rounding are its own.
+
+    Where no scale lies between min_size and max_size it takes the one whose window is closest to min_size.
+    """
+    window = np.array(window_wh, np.float32)
+    most = math.log(max(1.0, float((size / window).min()) + 1)) / math.log(factor)
+    scales = (factor ** np.arange(int(most) + 2)).astype(np.float32)
+    windows = np.rint(scales[:, None] * window)
+    scales = scales[(windows <= size).all(1)]
+    windows = windows[: len(scales)]
+    fits = (windows >= min_size).all(1) & (windows <= (max_size or size)).all(1)
+    if fits.any() or not len(scales):
+        return scales[fits]
+    return scales[[int(((windows - min_size) ** 2).sum(1).argmin())]]
+
+
+def _schema(defaults: dict[str, Any]) -> dict[str, Any]:
+    """JSON Schema of the parameters, as they are echoed in answers."""
+    size = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2}
+    properties: dict[str, dict[str, Any]] = {
+        "scale_factor": {
+            "type": "number",
+            "exclusiveMinimum": 1,
+            "description": "How much larger each step of the search is than the one before.",
+        },
+        "min_neighbors": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "How many raw candidates have to agree on a detection besides one; 0 gives them ungrouped.",
+        },
+        "min_size": size | {"description": "The smallest object looked for: width and height in pixels."},
+        "max_size": size
+        | {"type": ["array", "null"], "description": "The largest object looked for: width and height in pixels."},
+        "equalize": {"type": "boolean", "description": "Spread the brightness over the whole range before looking."},
+    }
+    for name, schema in properties.items():
+        schema["default"] = list(value) if isinstance(value := defaults[name], tuple) else value
+    return {"type": "object", "properties": properties}
