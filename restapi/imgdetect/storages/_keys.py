@@ -1,34 +1,22 @@
-"""The form of a storage key: `RECORD_ID/NAME`, for example `3f9c.../original.jpg`."""
+"""The form of a storage key: `ID.NAME`, for example `3f9c5e.original.jpg`; also what a range of bytes is."""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
-# An id is longer than any name of a file that a storage keeps for itself, so that the two cannot meet.
-_KEY = re.compile(r"([0-9a-z]{4,64})/([0-9a-z][0-9a-z.-]{0,99})", re.ASCII)
-
-
-class Key(NamedTuple):
-    """A key in its two parts."""
-
-    id: str  # all artifacts of one record have the same
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.id}/{self.name}"
+# At least four characters before the dot: what a storage names for itself (`tmp-...`) can never be a key.
+_KEY = re.compile(r"[0-9a-z]{4,64}\.[0-9a-z][0-9a-z.-]{0,99}", re.ASCII)
 
 
-def parse(key: str) -> Key:
-    """Split a key; keys are made by the service, so this is the second line of defence against paths in them.
+def is_key(text: str) -> bool:
+    """Whether a text is a key: no folder, no hidden file, no name that a file system could read in another way."""
+    return bool(_KEY.fullmatch(text)) and ".." not in text and not text.endswith(".")
 
-    Raises:
-        ValueError: the key is not of that form.
-    """
-    match = _KEY.fullmatch(key)
-    if not match or ".." in key:
+
+def check_key(key: str) -> None:
+    """Raise ValueError when a text is no key. Keys are made by the service; this is the second line of defence."""
+    if not is_key(key):
         raise ValueError(f"{key!r} is not a storage key")
-    return Key(match[1], match[2])
 
 
 def check_range(start: int, end: int | None) -> None:

@@ -1,7 +1,6 @@
 """Artifacts as files: `file:./data/images`.
 
-The key `3f9c.../original.jpg` is the file `3f/3f9c....original.jpg`: 256 folders keep each of them short, and all
-artifacts of a record lie in the same one. A write goes to a temporary file in that folder, is synced, renamed into
+The key `3f9c5e.original.jpg` is the file `3f/3f9c5e.original.jpg`: 256 folders keep each of them short. A write goes to a temporary file in that folder, is synced, renamed into
 place, and the folder is synced: that is the least that keeps a key whole and an acknowledged upload on the disk
 whatever the file system. Deleting is not synced: a file that comes back after a power loss has no row and is swept.
 """
@@ -21,12 +20,11 @@ from typing import BinaryIO, cast
 from imgdetect import errors
 from imgdetect.backends import refuse_unknown
 from imgdetect.storages import StoredFile
-from imgdetect.storages._keys import Key, check_range, parse
+from imgdetect.storages._keys import check_key, check_range, is_key
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# The key under which `keys` lists, and `delete` removes, what an interrupted write left behind.
-_LEFTOVER_KEY = re.compile(r"tmp/([0-9a-z]{2})-([0-9a-f]{16})", re.ASCII)
-_LEFTOVER_FILE = re.compile(r"tmp-([0-9a-f]{16})", re.ASCII)
+# What an interrupted write left behind: `keys` lists it and `delete` removes it, under the name of its file.
+_LEFTOVER = re.compile(r"tmp-([0-9a-z]{2})-[0-9a-f]{16}", re.ASCII)
 _SHARD = re.compile(r"[0-9a-z]{2}", re.ASCII)
 
 
@@ -62,7 +60,7 @@ class FileStorage:
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         """Store or replace the whole of a key."""
-        file = self._file(parse(key))
+        file = self._file(key)
         with _translated():
             temporary, descriptor = self._open_temporary(file.parent)
             try:
@@ -81,7 +79,7 @@ class FileStorage:
     def open(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
         """A stream of the bytes start..end (end exclusive, None: to the end); the caller closes it."""
         check_range(start, end)
-        file = self._file(parse(key))
+        file = self._file(key)
         with _translated(missing_is_an_answer=True):
             stream = file.open("rb")
             if start:
@@ -90,18 +88,18 @@ class FileStorage:
 
     def locate(self, key: str) -> Path | None:
         """The file of a key; None when the key is not there."""
-        file = self._file(parse(key))
+        file = self._file(key)
         return file if file.is_file() else None
 
     def delete(self, key: str) -> None:
         """Remove a key or a leftover; one that is not there is no error."""
-        leftover = _LEFTOVER_KEY.fullmatch(key)
-        file = self.root / leftover[1] / f"tmp-{leftover[2]}" if leftover else self._file(parse(key))
+        leftover = _LEFTOVER.fullmatch(key)
+        file = self.root / leftover[1] / key if leftover else self._file(key)
         with _translated():
             file.unlink(missing_ok=True)
 
     def keys(self) -> Iterator[StoredFile]:
-        """Every stored file, leftovers of interrupted writes (`tmp/...`) included; files of others are passed over."""
+        """Every stored file, leftovers of interrupted writes (`tmp-...`) included; files of others are passed over."""
         with _translated():
             shards = sorted(entry.name for entry in os.scandir(self.root) if _SHARD.fullmatch(entry.name))
         for shard in shards:
@@ -109,7 +107,7 @@ class FileStorage:
 
     def check(self) -> None:
         """Prove by a real write, read and delete that the storage works."""
-        key = f"check{secrets.token_hex(8)}/probe"
+        key = f"{secrets.token_hex(16)}.check"
         written = secrets.token_bytes(16)
         try:
             self.put(key, written, "application/octet-stream")
@@ -122,24 +120,26 @@ class FileStorage:
         if read != written:
             raise errors.BackendUnavailable("The storage gives back other bytes than were written.")
 
-    def _file(self, key: Key) -> Path:
-        return self.root / key.id[:2] / f"{key.id}.{key.name}"
+    def _file(self, key: str) -> Path:
+        check_key(key)
+        return self.root / key[:2] / key
 
     def _keys_of(self, shard: str) -> Iterator[StoredFile]:
         found = []
         with _translated(), suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.root / shard) as entries:
             for entry in entries:
-                key = _key_of(shard, entry.name)
+                leftover = _LEFTOVER.fullmatch(entry.name)
+                ours = leftover[1] == shard if leftover else is_key(entry.name) and entry.name.startswith(shard)
                 # A file that vanishes while we look was deleted or renamed by someone else.
                 with suppress(FileNotFoundError):
-                    if key and entry.is_file(follow_symlinks=False):
+                    if ours and entry.is_file(follow_symlinks=False):
                         status = entry.stat(follow_symlinks=False)
-                        found.append(StoredFile(key, status.st_size, status.st_mtime))
+                        found.append(StoredFile(entry.name, status.st_size, status.st_mtime))
         yield from found
 
     def _open_temporary(self, folder: Path) -> tuple[Path, int]:
         self._make_shard(folder)
-        temporary = folder / f"tmp-{secrets.token_hex(8)}"
+        temporary = folder / f"tmp-{folder.name}-{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
         try:
             return temporary, os.open(temporary, flags, 0o666)
@@ -191,18 +191,6 @@ def _translated(*, missing_is_an_answer: bool = False) -> Iterator[None]:
         if error.errno in _NO_SPACE:
             raise errors.StorageFull from error
         raise errors.BackendUnavailable("The storage cannot be used.") from error
-
-
-def _key_of(shard: str, filename: str) -> str | None:
-    """The key of a file in a shard; None when the file is none of ours."""
-    leftover = _LEFTOVER_FILE.fullmatch(filename)
-    if leftover:
-        return f"tmp/{shard}-{leftover[1]}"
-    key_id, _, name = filename.partition(".")
-    try:
-        return str(parse(f"{key_id}/{name}")) if key_id.startswith(shard) else None
-    except ValueError:
-        return None
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

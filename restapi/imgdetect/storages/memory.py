@@ -12,7 +12,7 @@ from typing import BinaryIO
 from imgdetect import errors
 from imgdetect.backends import refuse_unknown
 from imgdetect.storages import StoredFile
-from imgdetect.storages._keys import check_range, parse
+from imgdetect.storages._keys import check_key, check_range
 
 
 def create(target: str, parameters: dict[str, str]) -> MemoryStorage:
@@ -47,7 +47,7 @@ class MemoryStorage:
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         """Store or replace the whole of a key."""
-        parse(key)
+        check_key(key)
         with self._lock:
             stored = self._stored_bytes - self._size(key) + len(data)
             if stored > self._max_bytes:
@@ -57,7 +57,7 @@ class MemoryStorage:
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
         """A stream of the bytes start..end (end exclusive, None: to the end)."""
-        parse(key)
+        check_key(key)
         check_range(start, end)
         with self._lock:
             if key not in self._files:
@@ -67,12 +67,12 @@ class MemoryStorage:
 
     def locate(self, key: str) -> Path | None:
         """None: there are no files."""
-        parse(key)
+        check_key(key)
         return None
 
     def delete(self, key: str) -> None:
         """Remove a key; one that is not there is no error."""
-        parse(key)
+        check_key(key)
         with self._lock:
             self._stored_bytes -= self._size(key)
             self._files.pop(key, None)
