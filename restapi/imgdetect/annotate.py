@@ -78,7 +78,7 @@ def label_of(detection: Detection) -> str:
 
 
 def _line_width(image: Image) -> int:
-    return max(1, round(min(image.shape[:2]) / 250))
+    return max(1, round(int(min(image.shape[:2])) / 250))
 
 
 def _outline(canvas: Image, box: Box, colour: tuple[int, int, int]) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -11,7 +15,7 @@ from numpy.typing import NDArray
 
 from imgdetect.detection import Upload, sha256_of
 from imgdetect.errors import ImageTooLarge, InvalidRequest, UnreadableImage, UploadTooLarge
-from imgdetect.headers import ACCEPTED, Header, read_header
+from imgdetect.headers import ACCEPTED, Header, read_header, without_extras
 
 __all__ = ["ACCEPTED", "Image", "decode", "downscale", "encode", "read_upload"]
 
@@ -23,7 +27,9 @@ _ENCODERS: dict[str, tuple[str, list[int]]] = {
     "image/png": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 3]),
     "image/webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, _JPEG_QUALITY]),
 }
-# Rows taken at once when alpha is flattened, so that the wide intermediate stays small.
+# One at a time: two threads that exchange the same descriptor would lose it.
+_silencing = threading.Lock()
+# Pixels taken at once when alpha is flattened, so that the wide intermediate stays small.
 _STRIP_PIXELS = 1_000_000
 
 
@@ -59,14 +65,30 @@ def decode(data: bytes) -> Image:
         UnsupportedImage, UnreadableImage: it is no picture that can be read.
     """
     header = read_header(data)
+    # OpenCV drops alpha unless nothing is to change, and has its own mind about which types carry an orientation.
     flags = cv2.IMREAD_UNCHANGED if header.alpha else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        with _silence():
+            stored = cv2.imdecode(np.frombuffer(without_extras(data), np.uint8), flags)
         if stored is None or stored.shape[:2] != (header.height, header.width):
             raise UnreadableImage
         return np.ascontiguousarray(_upright(_as_bgr(stored, header), header.orientation))
     except (cv2.error, MemoryError):
         raise UnreadableImage from None
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep libjpeg and libpng, which write straight to descriptor 2, from filling the log with a client's errors."""
+    with _silencing:
+        kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(null)
 
 
 def _as_bgr(stored: NDArray[Any], header: Header) -> Image:
@@ -76,7 +98,7 @@ def _as_bgr(stored: NDArray[Any], header: Header) -> Image:
     if stored.dtype != np.uint8:
         raise UnreadableImage("Pixels of this depth are not read here.")
     if stored.ndim == 3 and stored.shape[2] == 4:
-        return _on_white(stored, header.media_type == "image/tiff")
+        return _on_white(stored, header.premultiplied)
     if stored.ndim == 2:
         stored = np.asarray(cv2.cvtColor(stored, cv2.COLOR_GRAY2BGR))
     if header.transparent_grey is not None:
