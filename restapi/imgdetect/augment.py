@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from imgdetect import boxes
+
 Image = NDArray[np.uint8]
 
 
@@ -35,28 +37,22 @@ class Transform:
 
     def __call__(self, boxes_xywh: ArrayLike) -> NDArray[np.float64]:
         """Map boxes of shape (N, 4), x, y, width, height in pixels; the result has the same shape and order."""
-        boxes = np.asarray(boxes_xywh, np.float64).reshape(-1, 4)
+        xywh = np.asarray(boxes_xywh, np.float64).reshape(-1, 4)
         linear, offset = self.matrix[:, :2], self.matrix[:, 2]
-        half = boxes[:, 2:] / 2
-        centers = (boxes[:, :2] + half) @ linear.T + offset
+        half = xywh[:, 2:] / 2
+        centers = (xywh[:, :2] + half) @ linear.T + offset
         reach = np.sqrt(half**2 @ (linear**2).T)  # half the width and height of the mapped ellipse
-        low = np.clip(centers - reach, 0, self.size_wh)
-        high = np.clip(centers + reach, 0, self.size_wh)
-        return np.hstack([low, high - low])
+        xyxy = np.hstack([centers - reach, centers + reach])
+        return boxes.xyxy_to_xywh(boxes.clip_boxes(xyxy, self.size_wh))
 
 
 Augmented = tuple[Image, Transform]
 
 
-def rotate(image: Image, degrees: float = -10.0) -> Augmented:
+def rotate(image: Image, degrees: int = -10) -> Augmented:
     """Turn the picture clockwise about its centre; the canvas grows so that no part of it is cut off."""
-    angle = np.deg2rad(degrees)
-    linear = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    size = np.array(_size_wh(image), np.float64)
-    # The small allowance keeps quarter turns, whose cosine is not exactly 0, from growing by a pixel.
-    grown = np.ceil(np.abs(linear) @ size - 1e-6)
-    matrix = np.column_stack([linear, grown / 2 - linear @ size / 2])
-    return _warped(image, matrix, (int(grown[0]), int(grown[1])))
+    size_wh = _size_wh(image)
+    return _warped(image, boxes.turn_matrix(size_wh, degrees), boxes.turned_size(size_wh, degrees))
 
 
 def flip(image: Image) -> Augmented:
