@@ -103,7 +103,8 @@ def box_iou(a_xyxy: Array, b_xyxy: Array) -> Floats:
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     shared = sides.clip(0).prod(-1)
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    overlap: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return overlap
 
 
 def non_max_suppression(xyxy: Array, threshold: float, groups: Array | None = None) -> Ints:
@@ -247,7 +248,7 @@ class _Free:
         left = self._edges[0]
         low = np.searchsorted(left, (left[places] - self._reach[places]).min())
         high = np.searchsorted(left, (left[places] + self._reach[places]).max(), "right")
-        return low + np.flatnonzero(self._is_free[low:high])
+        return np.flatnonzero(self._is_free[low:high]) + np.int64(low)
 
     def _similar(self, some: Ints, others: Ints) -> NDArray[np.bool_]:
         width, height = (np.minimum(side[some], side[others]) for side in self._sides)

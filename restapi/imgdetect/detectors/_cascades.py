@@ -1,15 +1,24 @@
-"""The cascades that come with OpenCV 4, and what can be read from a cascade file without loading it."""
+"""The cascades that come with OpenCV 4, their parameters, and what a cascade file says without being loaded."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+import numpy as np
+from numpy.typing import NDArray
+
+Size = tuple[int, int]
+
 MAX_BYTES = 4 * 1024 * 1024
 _SIDES = range(8, 129)  # of a window; every cascade in use lies well inside
+# Below this scale factor the cost follows from the one at it.
+_FINEST_COUNTED = 1.005
 _HEADER = {"stageType", "featureType", "width", "height", "size"}
 
 
@@ -43,13 +52,123 @@ BUNDLED: dict[str, Bundled] = {
 }
 
 
+DEFAULTS: dict[str, Any] = {"scale_factor": 1.1, "min_neighbors": 3, "max_size": None, "equalize": False}
+
+
+def _factor(text: str) -> float:
+    if not 1 < (value := float(text)) <= 4:
+        raise ValueError("should be above 1 and at most 4")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) > 1000:
+        raise ValueError("should be a whole number from 0 to 1000")
+    return int(text)
+
+
+def _size(text: str) -> Size:
+    parts = text.split(",")
+    if len(parts) > 2 or not all(part.isdecimal() and 1 <= int(part) <= 16_384 for part in parts):
+        raise ValueError("should be N or WIDTH,HEIGHT in pixels")
+    return int(parts[0]), int(parts[-1])
+
+
+def _yes(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("should be true or false")
+    return text == "true"
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "scale_factor": _factor,
+    "min_neighbors": _count,
+    "min_size": _size,
+    "max_size": _size,
+    "equalize": _yes,
+}
+
+
+def defaults(bundled: Bundled, window_wh: Size, given: dict[str, str]) -> dict[str, Any]:
+    """The values used where a request names none: those given in a URL, else the cascade's, else OpenCV's.
+
+    Raises:
+        ValueError: a given value is wrong; one line that names it.
+    """
+    values = DEFAULTS | {"min_size": window_wh} | bundled.defaults
+    for name, read_value in READERS.items():
+        if name in given:
+            try:
+                values[name] = read_value(given[name])
+            except ValueError as error:
+                raise ValueError(f"{name}={given[name]}: {error}") from None
+    return values
+
+
+def schema(defaults: dict[str, Any]) -> dict[str, Any]:
+    """JSON Schema of the parameters, as they are echoed in answers."""
+    size = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2}
+    properties: dict[str, dict[str, Any]] = {
+        "scale_factor": {
+            "type": "number",
+            "exclusiveMinimum": 1,
+            "description": "How much larger each step of the search is than the one before.",
+        },
+        "min_neighbors": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "A detection needs more raw candidates than this; 0 gives every candidate by itself.",
+        },
+        "min_size": size | {"description": "The smallest object looked for: width and height in pixels."},
+        "max_size": size
+        | {"type": ["array", "null"], "description": "The largest object looked for: width and height in pixels."},
+        "equalize": {"type": "boolean", "description": "Spread the brightness over the whole range before looking."},
+    }
+    for name, described in properties.items():
+        described["default"] = list(value) if isinstance(value := defaults[name], tuple) else value
+    return {"type": "object", "properties": properties}
+
+
+def count_windows(window_wh: Size, size_wh: Size, scale_factor: float, min_size: Size, max_size: Size | None) -> int:
+    """How many windows OpenCV looks at in a picture: every second one in both directions below scale 2.
+
+    A factor too close to 1 to count its scales (or below) costs what follows from their number, 1/log(factor).
+    """
+    given = max(scale_factor, 1 + 1e-9)
+    factor = max(given, _FINEST_COUNTED)
+    size = np.array(size_wh, np.float32)
+    scales = _scales(window_wh, size, factor, min_size, max_size)
+    positions = (np.rint(size / scales[:, None]) + 1 - np.array(window_wh)).clip(0)
+    counted = float(np.ceil(positions / np.where(scales >= 2, 1, 2)[:, None]).prod(1).sum())
+    return math.ceil(counted * max(1.0, math.log(factor) / math.log(given)))
+
+
+def _scales(
+    window_wh: Size, size: NDArray[np.float32], factor: float, min_size: Size, max_size: Size | None
+) -> NDArray[np.float32]:
+    """The scales at which OpenCV looks: the list and the rounding are its own.
+
+    Where no scale lies between min_size and max_size it takes the one whose window is closest to min_size.
+    """
+    window = np.array(window_wh, np.float64)
+    most = int(math.log(max(1.0, float((size / window).min()) + 1)) / math.log(factor)) + 2
+    factors = np.multiply.accumulate(np.r_[1.0, np.full(most, factor)])
+    scales = factors[np.all(np.rint(factors[:, None] * window) <= size, axis=1)].astype(np.float32)
+    windows = np.rint(scales[:, None] * window.astype(np.float32))
+    fits = np.all((windows >= min_size) & (windows <= (max_size or size)), axis=1)
+    if not fits.any() and len(scales):
+        fits[((windows - min_size) ** 2).sum(1).argmin()] = True
+    chosen: NDArray[np.float32] = scales[fits]
+    return chosen
+
+
 @dataclass(frozen=True)
 class CascadeFile:
     """A cascade file that was read but not loaded."""
 
     path: Path
     sha256: str  # of its bytes, hexadecimal
-    window_wh: tuple[int, int]  # the smallest object it can see, pixels
+    window_wh: Size  # the smallest object it can see, pixels
     feature_type: str  # HAAR or LBP
 
 
@@ -73,7 +192,7 @@ def read(path: Path) -> CascadeFile:
     return CascadeFile(path, hashlib.sha256(content).hexdigest(), window_wh, feature_type)
 
 
-def _header(content: bytes) -> tuple[tuple[int, int], str]:
+def _header(content: bytes) -> tuple[Size, str]:
     texts = _Head(content).texts
     if "size" in texts:  # the old format knows only boosted Haar features
         sides, feature_type = texts["size"].split(), "HAAR"

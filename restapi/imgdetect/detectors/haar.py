@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +30,7 @@ from imgdetect.errors import DetectorFailed, InvalidRequest
 __all__ = ["BUNDLED", "HaarDetector", "create"]
 
 Size = tuple[int, int]
+Grey = NDArray[np.uint8]
 
 # One look that gives more raw candidates than this is given up: an absurd cascade, or absurd parameters.
 MAX_CANDIDATES = 20_000
@@ -40,8 +40,6 @@ MERGE_IOU = 0.3
 MAX_NEAR_MISSES = 10
 # The mean grey value, of 255, below which a picture is called dark, and above which it is called washed out.
 DARK, BRIGHT = 40, 225
-# Below this scale factor the cost follows from the one at it: the number of scales goes by 1/log(factor).
-_FINEST_COUNTED = 1.005
 _MOST_PIXELS = 1 << 20  # no side of a picture is longer; OpenCV's sizes are 32-bit
 
 
@@ -57,7 +55,7 @@ def create(name: str, target: str, parameters: dict[str, str], *, working_pixels
     Raises:
         ValueError: a bad parameter, or a file that is missing or no cascade; one line.
     """
-    refuse_unknown(parameters, *_READERS, "class_name", "engine")
+    refuse_unknown(parameters, *_cascades.READERS, "class_name", "engine")
     engine = parameters.get("engine", "opencv")
     if engine not in ENGINES:
         raise ValueError(f"engine: there is no {engine!r}; known here: {', '.join(ENGINES)}")
@@ -65,61 +63,19 @@ def create(name: str, target: str, parameters: dict[str, str], *, working_pixels
     if not target:
         raise ValueError("haar: needs the name of a bundled cascade or the path of an XML file")
     bundled = BUNDLED.get(target)
-    path = Path(cv2.data.haarcascades, bundled.file) if bundled else Path(target)
+    path = Path(cv2.__file__).with_name("data") / bundled.file if bundled else Path(target)
     if not bundled and not path.suffix and not path.exists():
         raise ValueError(f"there is no cascade {target!r}; known here: {', '.join(BUNDLED)}, or the path of a file")
     file = _cascades.read(path)
     bundled = bundled or Bundled("", name)
-    defaults = _DEFAULTS | {"min_size": file.window_wh} | bundled.defaults
-    for parameter, read in _READERS.items():
-        if parameter in parameters:
-            defaults[parameter] = _read(read, parameter, parameters[parameter])
-    class_name = parameters.get("class_name", bundled.class_name)
-    return HaarDetector(name, class_name, file, ENGINES[engine](file), defaults, working_pixels)
-
-
-_DEFAULTS: dict[str, Any] = {"scale_factor": 1.1, "min_neighbors": 3, "max_size": None, "equalize": False}
-
-
-def _read(read: Callable[[str], Any], name: str, text: str) -> Any:
-    try:
-        return read(text)
-    except ValueError as error:
-        raise ValueError(f"{name}={text}: {error}") from None
-
-
-def _factor(text: str) -> float:
-    if not 1 < (value := float(text)) <= 4:
-        raise ValueError("should be above 1 and at most 4")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) > 1000:
-        raise ValueError("should be a whole number from 0 to 1000")
-    return int(text)
-
-
-def _size(text: str) -> Size:
-    parts = text.split(",")
-    if len(parts) > 2 or not all(part.isdecimal() and 1 <= int(part) <= 16_384 for part in parts):
-        raise ValueError("should be N or WIDTH,HEIGHT in pixels")
-    return int(parts[0]), int(parts[-1])
-
-
-def _yes(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("should be true or false")
-    return text == "true"
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "scale_factor": _factor,
-    "min_neighbors": _count,
-    "min_size": _size,
-    "max_size": _size,
-    "equalize": _yes,
-}
+    return HaarDetector(
+        name,
+        parameters.get("class_name", bundled.class_name),
+        file=file,
+        engine=ENGINES[engine](file),
+        defaults=_cascades.defaults(bundled, file.window_wh, parameters),
+        working_pixels=working_pixels,
+    )
 
 
 class Candidates(NamedTuple):
@@ -145,7 +101,7 @@ class OpenCV:
         if not hasattr(cv2, "CascadeClassifier"):
             raise ValueError("OpenCV 5 has no cascade detector: install opencv-python-headless>=4.14,<5")
 
-    def look(self, grey: NDArray[np.uint8], scale_factor: float, min_size: Size, max_size: Size | None) -> Candidates:
+    def look(self, grey: Grey, scale_factor: float, min_size: Size, max_size: Size | None) -> Candidates:
         """Every window that the cascade accepts.
 
         Raises:
@@ -168,7 +124,11 @@ class OpenCV:
         loaded: cv2.CascadeClassifier | None = getattr(self._local, "classifier", None)
         if loaded is None:
             cv2.setNumThreads(1)  # a process per core looks at pictures; and one thread keeps the candidates' order
-            if _cascades.read(self._file.path).sha256 != self._file.sha256:
+            try:
+                now = _cascades.read(self._file.path)
+            except ValueError as error:
+                raise DetectorFailed("The cascade file of this detector can no longer be read.") from error
+            if now != self._file:  # answers are cached under the hash of the file that was there at start
                 raise DetectorFailed("The cascade file of this detector has changed since the server started.")
             loaded = cv2.CascadeClassifier(str(self._file.path))
             if loaded.empty():
@@ -213,10 +173,11 @@ class _Frame:
         """Boxes of the turned working picture in the picture: xyxy, clipped; those seen in the margin are empty."""
         upright = boxes.unrotate_boxes(boxes.xywh_to_xyxy(xywh), degrees, self.working_wh)
         centers = (upright[:, :2] + upright[:, 2:]) / 2
-        inside = ((centers >= 0) & (centers <= self.working_wh)).all(1)
+        inside = np.all((centers >= 0) & (centers <= self.working_wh), axis=1)
         scaled = np.rint(boxes.scale_boxes(boxes.xyxy_to_xywh(upright), self.scale_xy)).astype(np.int64)
         scaled[:, :2] += self.crop[:2]
-        return boxes.clip_boxes(boxes.xywh_to_xyxy(scaled), self.image_wh) * inside[:, None]
+        clipped = boxes.clip_boxes(boxes.xywh_to_xyxy(scaled), self.image_wh)
+        return np.where(inside[:, None], clipped, 0)
 
 
 @dataclass(frozen=True)
@@ -239,6 +200,10 @@ class _Found(NamedTuple):
     scores: NDArray[np.float64]
     degrees: NDArray[np.int64]
 
+    def take(self, rows: NDArray[Any] | slice) -> _Found:
+        """Some of them, in the given order."""
+        return _Found(self.xyxy[rows], self.neighbors[rows], self.scores[rows], self.degrees[rows])
+
 
 class HaarDetector:
     """Looks for one kind of object with one cascade; see `Detector` for the members."""
@@ -249,6 +214,7 @@ class HaarDetector:
         self,
         name: str,
         class_name: str,
+        *,
         file: CascadeFile,
         engine: OpenCV,
         defaults: dict[str, Any],
@@ -260,7 +226,9 @@ class HaarDetector:
         self._engine = engine
         self._defaults = defaults
         self._working_pixels = working_pixels
-        self.facts = Facts(name, engine.name, engine.version, file.window_wh, dict(defaults), _schema(defaults))
+        self.facts = Facts(
+            name, engine.name, engine.version, file.window_wh, dict(defaults), _cascades.schema(defaults)
+        )
         identity = (file.sha256, class_name, engine.name, engine.version, defaults, working_pixels)
         self.fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -279,14 +247,15 @@ class HaarDetector:
         return sum(self._windows(frame, options, degrees) for degrees in options.rotations)
 
     def _windows(self, frame: _Frame, options: DetectOptions, degrees: int) -> int:
-        size = np.array(boxes.turned_size(frame.working_wh, degrees), np.float32)
-        given = max(options.scale_factor or 0.0, 1 + 1e-9)
-        factor = max(given, _FINEST_COUNTED)
-        sizes = [frame.working_size(s, degrees) if s else None for s in (options.min_size, options.max_size)]
-        scales = _scales(self._window_wh, size, factor, sizes[0] or (0, 0), sizes[1])
-        scaled = np.rint(size / scales[:, None]) + 1 - np.array(self._window_wh)
-        counts = np.ceil(scaled.clip(0) / np.where(scales >= 2, 1, 2)[:, None]).prod(1).sum()
-        return math.ceil(counts * max(1.0, math.log(factor) / math.log(given)))
+        min_size, max_size = self._sizes(frame, options, degrees)
+        size_wh = boxes.turned_size(frame.working_wh, degrees)
+        return _cascades.count_windows(self._window_wh, size_wh, options.scale_factor or 0.0, min_size, max_size)
+
+    @staticmethod
+    def _sizes(frame: _Frame, options: DetectOptions, degrees: int) -> tuple[Size, Size | None]:
+        """The smallest and the largest object looked for in the turned working picture."""
+        max_size = frame.working_size(options.max_size, degrees) if options.max_size else None
+        return frame.working_size(options.min_size or (1, 1), degrees), max_size
 
     def detect(self, image: Image, options: DetectOptions) -> DetectionResult:
         """Look at an upright BGR image, shape (height, width, 3).
@@ -298,35 +267,36 @@ class HaarDetector:
         options = self.resolve(options)
         frame = _Frame.of((image.shape[1], image.shape[0]), options.roi, self._working_pixels)
         grey = _grey(image, frame)
-        looks = [self._look(grey, frame, options, degrees) for degrees in options.rotations]
-        if sum(len(look.candidates.xywh) for look in looks) > MAX_CANDIDATES:
-            raise DetectorFailed(f"The detector saw more than {MAX_CANDIDATES} candidates in this image.")
+        looks = self._looks(grey, frame, options)
         found = _find(looks, frame, options.min_neighbors or 0)
         near = None if len(found.xyxy) else self._near_misses(grey, frame, options, looks)
-        rows = zip(*(column[: options.max_detections].tolist() for column in found), strict=True)
+        best = found.take(slice(options.max_detections))
         detections = tuple(
             Detection(self.name, self.class_names[0], Box(x, y, right - x, bottom - y), score, neighbors, None, degrees)
-            for (x, y, right, bottom), neighbors, score, degrees in rows
+            for (x, y, right, bottom), neighbors, score, degrees in zip(*(part.tolist() for part in best), strict=True)
         )
         return DetectionResult(detections, (), len(found.xyxy), frame.working_wh, near)
 
-    def _look(self, grey: NDArray[np.uint8], frame: _Frame, options: DetectOptions, degrees: int) -> _Look:
+    def _looks(self, grey: Grey, frame: _Frame, options: DetectOptions) -> list[_Look]:
+        """The raw candidates at every rotation."""
         upright = np.asarray(cv2.equalizeHist(grey), np.uint8) if options.equalize else grey
-        turned = _turn(upright, degrees)
-        max_size = frame.working_size(options.max_size, degrees) if options.max_size else None
-        min_size = frame.working_size(options.min_size or (1, 1), degrees)
-        return _Look(degrees, self._engine.look(turned, options.scale_factor or 0.0, min_size, max_size))
+        looks: list[_Look] = []
+        for degrees in options.rotations:
+            sizes = self._sizes(frame, options, degrees)
+            candidates = self._engine.look(_turn(upright, degrees), options.scale_factor or 0.0, *sizes)
+            looks.append(_Look(degrees, candidates))
+            if sum(len(look.candidates.xywh) for look in looks) > MAX_CANDIDATES:
+                raise DetectorFailed(f"The detector saw more than {MAX_CANDIDATES} candidates in this image.")
+        return looks
 
-    def _near_misses(
-        self, grey: NDArray[np.uint8], frame: _Frame, options: DetectOptions, looks: list[_Look]
-    ) -> dict[str, Any]:
+    def _near_misses(self, grey: Grey, frame: _Frame, options: DetectOptions, looks: list[_Look]) -> dict[str, Any]:
         """Why nothing was found, and what less strictness would have found."""
-        strongest = max((int(n) for look in looks for n in look.clusters.neighbors), default=0)
+        strongest = max((int(count) for look in looks for count in look.clusters.neighbors), default=0)
         below = min(options.min_neighbors or 0, strongest)
-        counts = {
-            n: len(_find(looks, frame, n).xyxy) for n in range(below - 1, max(-1, below - 1 - MAX_NEAR_MISSES), -1)
-        }
-        lower = [{"min_neighbors": n, "detections": count} for n, count in counts.items() if count]
+        lower = []
+        for value in range(below - 1, max(0, below - MAX_NEAR_MISSES) - 1, -1):
+            if count := len(_find(looks, frame, value).xyxy):
+                lower.append({"min_neighbors": value, "detections": count})
         brightness = round(float(grey.mean()), 1)
         return {
             "lower_min_neighbors": lower,
@@ -339,11 +309,15 @@ class HaarDetector:
 
     def _hint(self, frame: _Frame, options: DetectOptions, lower: list[dict[str, int]], brightness: float) -> str:
         window = "{}x{}".format(*self._window_wh)
-        if any(size < least for size, least in zip(frame.working_wh, self._window_wh, strict=True)):
+        turned = [boxes.turned_size(frame.working_wh, degrees) for degrees in options.rotations]
+        if not any(w >= self._window_wh[0] and h >= self._window_wh[1] for w, h in turned):
             looked = "part of the image that was looked at" if options.roi else "image"
             return f"The {looked} is smaller than the smallest object this detector can see ({window} pixels)."
         if lower:
-            return "Lower min_neighbors to {min_neighbors}: that finds {detections}.".format(**lower[0])
+            tilted = ", or try rotations such as -20,-10,10,20" if len(options.rotations) == 1 else ""
+            return "Lower min_neighbors to {min_neighbors} ({detections} found, less certain){}.".format(
+                tilted, **lower[0]
+            )
         if brightness < DARK:
             return "The image is very dark; take it with more light, or try equalize."
         if brightness > BRIGHT:
@@ -357,7 +331,7 @@ def _named(size_wh: Size) -> dict[str, int]:
     return {"width": size_wh[0], "height": size_wh[1]}
 
 
-def _grey(image: Image, frame: _Frame) -> NDArray[np.uint8]:
+def _grey(image: Image, frame: _Frame) -> Grey:
     x, y, width, height = frame.crop
     grey = cv2.cvtColor(image[y : y + height, x : x + width], cv2.COLOR_BGR2GRAY)
     if frame.working_wh != (width, height):
@@ -365,8 +339,11 @@ def _grey(image: Image, frame: _Frame) -> NDArray[np.uint8]:
     return np.asarray(grey, np.uint8)
 
 
-def _turn(grey: NDArray[np.uint8], degrees: int) -> NDArray[np.uint8]:
-    """Turn clockwise about the centre onto a canvas that holds all of it; the margin has the mean grey value."""
+def _turn(grey: Grey, degrees: int) -> Grey:
+    """Turn clockwise about the centre onto a canvas that holds all of it.
+
+    The margin repeats the picture's edge: any one grey would draw an edge that cascades take for part of an object.
+    """
     if degrees % 360 == 0:
         return grey
     if degrees % 90 == 0:
@@ -377,9 +354,7 @@ def _turn(grey: NDArray[np.uint8], degrees: int) -> NDArray[np.uint8]:
     # OpenCV counts from the centre of the first pixel, the matrix from its edge.
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     canvas = boxes.turned_size(size_wh, degrees)
-    return np.asarray(
-        cv2.warpAffine(grey, matrix, canvas, flags=cv2.INTER_LINEAR, borderValue=float(grey.mean())), np.uint8
-    )
+    return np.asarray(cv2.warpAffine(grey, matrix, canvas, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _find(looks: list[_Look], frame: _Frame, min_neighbors: int) -> _Found:
@@ -390,55 +365,15 @@ def _find(looks: list[_Look], frame: _Frame, min_neighbors: int) -> _Found:
         scores = np.full(len(xywh), -np.inf)
         np.maximum.at(scores, labels[labels >= 0], look.candidates.weights[labels >= 0])
         xyxy = frame.to_image(xywh, look.degrees)
-        seen = (xyxy[:, 2:] > xyxy[:, :2]).all(1)
-        parts.append(_Found(xyxy[seen], neighbors[seen], scores[seen], np.full(int(seen.sum()), look.degrees)))
-    found = _Found(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    order = np.lexsort((-found.scores, -found.neighbors))
-    found = _Found(*(column[order] for column in found))
-    if len(looks) > 1:
-        stay = boxes.non_max_suppression(found.xyxy, MERGE_IOU, found.degrees)
-        found = _Found(*(column[stay] for column in found))
-    return found
-
-
-def _scales(
-    window_wh: Size, size: NDArray[np.float32], factor: float, min_size: Size, max_size: Size | None
-) -> NDArray[np.float32]:
-    """The scales at which OpenCV looks: the list and the rounding are its own.
-
-    Where no scale lies between min_size and max_size it takes the one whose window is closest to min_size.
-    """
-    window = np.array(window_wh, np.float32)
-    most = math.log(max(1.0, float((size / window).min()) + 1)) / math.log(factor)
-    scales = (factor ** np.arange(int(most) + 2)).astype(np.float32)
-    windows = np.rint(scales[:, None] * window)
-    scales = scales[(windows <= size).all(1)]
-    windows = windows[: len(scales)]
-    fits = (windows >= min_size).all(1) & (windows <= (max_size or size)).all(1)
-    if fits.any() or not len(scales):
-        return scales[fits]
-    return scales[[int(((windows - min_size) ** 2).sum(1).argmin())]]
-
-
-def _schema(defaults: dict[str, Any]) -> dict[str, Any]:
-    """JSON Schema of the parameters, as they are echoed in answers."""
-    size = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2}
-    properties: dict[str, dict[str, Any]] = {
-        "scale_factor": {
-            "type": "number",
-            "exclusiveMinimum": 1,
-            "description": "How much larger each step of the search is than the one before.",
-        },
-        "min_neighbors": {
-            "type": "integer",
-            "minimum": 0,
-            "description": "How many raw candidates have to agree on a detection besides one; 0 gives them ungrouped.",
-        },
-        "min_size": size | {"description": "The smallest object looked for: width and height in pixels."},
-        "max_size": size
-        | {"type": ["array", "null"], "description": "The largest object looked for: width and height in pixels."},
-        "equalize": {"type": "boolean", "description": "Spread the brightness over the whole range before looking."},
-    }
-    for name, schema in properties.items():
-        schema["default"] = list(value) if isinstance(value := defaults[name], tuple) else value
-    return {"type": "object", "properties": properties}
+        found = _Found(xyxy, neighbors, scores, np.full(len(xywh), look.degrees))
+        parts.append(found.take(np.all(xyxy[:, 2:] > xyxy[:, :2], axis=1)))
+    found = _Found(
+        np.concatenate([part.xyxy for part in parts]),
+        np.concatenate([part.neighbors for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.degrees for part in parts]),
+    )
+    found = found.take(np.lexsort((-found.scores, -found.neighbors)))
+    if len(looks) == 1:
+        return found
+    return found.take(boxes.non_max_suppression(found.xyxy, MERGE_IOU, found.degrees))
