@@ -1,8 +1,9 @@
 """Artifacts as files: `file:./data/images`.
 
-The key `3f9c5e.original.jpg` is the file `3f/3f9c5e.original.jpg`: 256 folders keep each of them short. A write goes to a temporary file in that folder, is synced, renamed into
-place, and the folder is synced: that is the least that keeps a key whole and an acknowledged upload on the disk
-whatever the file system. Deleting is not synced: a file that comes back after a power loss has no row and is swept.
+The key `3f9c5e.original.jpg` is the file `3f/3f9c5e.original.jpg`: many folders keep each of them short. A write goes
+to a temporary file in that folder, is synced, renamed into place, and the folder is synced: that is the least that
+keeps a key whole and an acknowledged upload on the disk whatever the file system. Deleting is not synced: a file that
+comes back after a power loss has no row and is swept.
 """
 
 from __future__ import annotations

@@ -1,0 +1,181 @@
+"""Transactions on SQLite or PostgreSQL. Everything in which the two differ is in this file."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event, exc, make_url, text
+
+from imgdetect import errors
+
+# Any number that no other program on the same PostgreSQL server uses.
+_MIGRATION_LOCK = 7_216_340_551
+_SERVER_SECONDS = 2.5
+_NOT_THE_DATABASE = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
+
+
+class Connections:
+    """Transactions for many threads at once.
+
+    Args:
+        url: an SQLAlchemy URL; `sqlite:///FILE` makes the folder of its file, `memory:` ends with the process.
+        busy_seconds: how long to wait for a lock of SQLite.
+    Raises:
+        ValueError: the URL is not one, its driver is not installed, or the folder cannot be made.
+    """
+
+    def __init__(self, url: str, busy_seconds: float) -> None:
+        parsed = _parse(url)
+        self._busy_seconds = busy_seconds
+        self._sqlite = parsed.get_backend_name() == "sqlite"
+        self._in_memory = self._sqlite and parsed.database in (None, "", ":memory:")
+        if self._sqlite:
+            self._engine = _memory_engine() if self._in_memory else _file_engine(parsed, busy_seconds)
+            event.listen(self._engine, "begin", _begin)
+        else:
+            self._engine = _server_engine(parsed)
+        # SQLite has one writer at a time and polls for its turn; threads that line up here first need not.
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def transaction(self, *, writes: bool = False, busy_seconds: float | None = None) -> Iterator[Connection]:
+        """A transaction that is committed at the end of the block, or rolled back by an exception.
+
+        Args:
+            writes: it may write.
+            busy_seconds: wait so long for the lock instead.
+        Raises:
+            BackendUnavailable, StorageFull: the database's trouble; broken constraints come out as SQLAlchemy's errors.
+        """
+        seconds = self._busy_seconds if busy_seconds is None else busy_seconds
+        engine = self._engine.execution_options(busy_seconds=seconds if writes else None)
+        with self._line(writes, seconds):
+            try:
+                with engine.begin() as connection:
+                    yield connection
+            except (exc.DBAPIError, exc.TimeoutError) as error:
+                problem = _problem(error)
+                if problem is None:
+                    raise
+                raise problem from error
+
+    def keep_migrations_out(self, connection: Connection) -> None:
+        """Wait until no other process migrates; until the transaction, a writing one, ends none will."""
+        if not self._sqlite:
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _MIGRATION_LOCK})
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _line(self, writes: bool, seconds: float) -> Iterator[None]:
+        """One thread at a time where the database has one writer, or one connection."""
+        if not self._sqlite or not (writes or self._in_memory):
+            yield
+        elif self._turn.acquire(timeout=seconds):
+            try:
+                yield
+            finally:
+                self._turn.release()
+        else:
+            raise errors.BackendUnavailable("The database is busy.")
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url("sqlite://" if url == "memory:" else url)
+        parsed.get_dialect().import_dbapi()
+    except ModuleNotFoundError as error:
+        raise ValueError(f"this database URL needs the package {error.name!r}, which is not installed") from None
+    except exc.ArgumentError:
+        # The URL itself may hold a password and is not repeated.
+        raise ValueError("the database URL is not one; it looks like sqlite:///data/imgdetect.db") from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError(f"there is no database {parsed.get_backend_name()!r}; known here: postgresql, sqlite")
+    return parsed
+
+
+def _memory_engine() -> Engine:
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    event.listen(engine, "connect", _prepare)
+    return engine
+
+
+def _file_engine(url: URL, busy_seconds: float) -> Engine:
+    folder = Path(str(url.database)).absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot make the folder {folder}: {error.strerror}") from error
+    arguments = {"timeout": busy_seconds, "check_same_thread": False}
+    engine = create_engine(url, connect_args=arguments, pool_size=8, max_overflow=56, pool_timeout=busy_seconds)
+
+    def on_connect(connection: sqlite3.Connection, _record: Any) -> None:
+        _prepare(connection, _record)
+        _use_wal(connection, busy_seconds)
+
+    event.listen(engine, "connect", on_connect)
+    return engine
+
+
+def _server_engine(url: URL) -> Engine:
+    arguments = {
+        "connect_timeout": int(_SERVER_SECONDS),
+        "tcp_user_timeout": int(_SERVER_SECONDS * 1000),
+        "options": f"-c statement_timeout={int(_SERVER_SECONDS * 1000)}",
+    }
+    return create_engine(
+        url, connect_args=arguments, pool_size=5, max_overflow=10, pool_timeout=_SERVER_SECONDS, pool_pre_ping=True
+    )
+
+
+def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins no transaction of its own: _begin does
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged rows when the power fails
+
+
+def _use_wal(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    """Let readers go on beside a writer. SQLite does not wait for this lock, so that a new file needs patience here."""
+    until = time.monotonic() + busy_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def _begin(connection: Connection) -> None:
+    """Take the write lock at once: a transaction that starts as a reading one may not be able to write later."""
+    busy_seconds = connection.get_execution_options().get("busy_seconds")
+    if busy_seconds is None:
+        connection.exec_driver_sql("BEGIN")
+    else:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _problem(error: exc.DBAPIError | exc.TimeoutError) -> errors.Problem | None:
+    """What a client sees of a database's error; None when the statement was wrong and not the database."""
+    if isinstance(error, exc.TimeoutError):
+        return errors.BackendUnavailable("Every connection to the database is in use.")
+    if isinstance(error, _NOT_THE_DATABASE) and not error.connection_invalidated:
+        return None
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        code = getattr(cause, "sqlite_errorcode", 0)
+        full = code & 0xFF == sqlite3.SQLITE_FULL
+    else:
+        full = getattr(cause, "sqlstate", None) == "53100"
+    return errors.StorageFull() if full else errors.BackendUnavailable("The database does not answer.")

@@ -1,0 +1,381 @@
+"""The rows: records, jobs and named leases, in SQLite (the default) or PostgreSQL.
+
+Each method is one transaction, and its WHERE clauses hold the owner wherever a client may have named the row. Writing
+transactions of SQLite begin with BEGIN IMMEDIATE: one that starts by reading could not become a writing one later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    delete,
+    exc,
+    func,
+    insert,
+    inspect,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy import table as a_table
+from sqlalchemy.sql import column as a_column
+
+from imgdetect import errors
+from imgdetect.connections import Connections
+from imgdetect.detection import Job, JobState, Record
+from imgdetect.schema import HEAD, jobs, leases, records
+
+MAX_ATTEMPTS = 3
+_UNFINISHED = ("queued", "running")
+_MIGRATION_SECONDS = 120.0
+_KEYS_AT_ONCE = 500
+_Where = tuple[ColumnElement[bool], ...]
+_NEWEST_FIRST = (records.c.created_at.desc(), records.c.id.desc())
+_OLDEST_FIRST = (records.c.created_at, records.c.id)
+
+
+def now_us() -> int:
+    """Microseconds since the epoch; the one clock of this module."""
+    return time.time_ns() // 1000
+
+
+class WorkerLost(errors.Problem):
+    """How a job ends whose workers vanished so often that the picture itself may be the reason."""
+
+    status, slug, title = 422, "worker-lost", "Every worker that tried this job was lost."
+
+
+class Database:
+    """Rows for many threads at once.
+
+    Args:
+        url: an SQLAlchemy URL; `sqlite:///FILE` makes the folder of its file, `memory:` ends with the process.
+        busy_seconds: how long to wait for a lock or a free connection before giving up.
+    Raises:
+        ValueError: the URL is not one, or its driver is not installed.
+        errors.BackendUnavailable (all methods): the database does not answer, or not in time.
+        errors.StorageFull (writing methods): there is no space left.
+    """
+
+    def __init__(self, url: str, busy_seconds: float = 5.0) -> None:
+        self._connections = Connections(url, busy_seconds)
+        self._transaction = self._connections.transaction
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest form; safe when several processes do so at once.
+
+        Raises:
+            ValueError: the database was made by a newer version of the program.
+        """
+        with self._transaction() as connection:
+            if _revision(connection) == HEAD:
+                return
+        # Alembic takes longer to import than the rest of a start, and most starts find nothing to migrate.
+        from imgdetect import migrations  # noqa: PLC0415
+
+        with self._transaction(writes=True, busy_seconds=_MIGRATION_SECONDS) as connection:
+            self._connections.keep_migrations_out(connection)
+            migrations.upgrade(connection)
+
+    def check(self) -> None:
+        """Prove by a real write that the database works."""
+        self.take_lease("check", "check", 0)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._connections.close()
+
+    # Records
+
+    def add_record(self, record: Record) -> Record:
+        """Insert a record; where its owner used its idempotency key before, the earlier record is returned instead."""
+        try:
+            with self._transaction(writes=True) as connection:
+                connection.execute(insert(records), vars(record))
+        except exc.IntegrityError:
+            with self._transaction() as connection:
+                earlier = _idempotent_record(connection, record.owner, record.idempotency_key)
+            if earlier is None:
+                raise
+            return earlier
+        return record
+
+    def get_record(self, record_id: str, owner: str) -> Record | None:
+        """One record."""
+        return self._one_record(records.c.id == record_id, records.c.owner == owner)
+
+    def latest_named(self, filename: str, owner: str) -> Record | None:
+        """The newest record of a file name."""
+        return self._one_record(records.c.filename == filename, records.c.owner == owner)
+
+    def ids_named(self, filename: str, owner: str, limit: int) -> list[str]:
+        """The ids of the records of a file name, newest first."""
+        chosen = select(records.c.id).where(records.c.owner == owner, records.c.filename == filename)
+        with self._transaction() as connection:
+            return list(connection.scalars(chosen.order_by(*_NEWEST_FIRST).limit(limit)))
+
+    def find_idempotent(self, owner: str, key: str) -> Record | Job | None:
+        """What an earlier request of the owner with the same idempotency key made."""
+        with self._transaction() as connection:
+            found = connection.execute(select(jobs).where(jobs.c.owner == owner, jobs.c.idempotency_key == key)).first()
+            return Job(**found._mapping) if found else _idempotent_record(connection, owner, key)
+
+    def list_records(self, owner: str, limit: int, before: tuple[int, str] | None = None) -> list[Record]:
+        """Records, newest first.
+
+        Args:
+            before: (created_at, id) of the last record of the page before this one.
+        """
+        chosen = select(records).where(records.c.owner == owner).order_by(*_NEWEST_FIRST).limit(limit)
+        if before is not None:
+            chosen = chosen.where(tuple_(records.c.created_at, records.c.id) < before)
+        return self._records(chosen)
+
+    def set_processed(
+        self,
+        record_id: str,
+        owner: str,
+        processed_key: str | None,
+        processed_media_type: str | None,
+        parameters: dict[str, Any],
+        result: dict[str, Any],
+        stored_bytes: int,
+        detector: str | None = None,
+    ) -> Record | None:
+        """Put another processed picture, or none, in the place of a record's.
+
+        Args:
+            stored_bytes: of both artifacts afterwards.
+            detector: None leaves it as it is.
+        Returns:
+            The record as it was before, so that the caller can remove its picture; None when there is no such record.
+        """
+        mine = (records.c.id == record_id, records.c.owner == owner)
+        changes: dict[str, Any] = {
+            "processed_key": processed_key,
+            "processed_media_type": processed_media_type,
+            "parameters": parameters,
+            "result": result,
+            "stored_bytes": stored_bytes,
+        }
+        if detector is not None:
+            changes["detector"] = detector
+        with self._transaction(writes=True) as connection:
+            before = connection.execute(select(records).where(*mine).with_for_update()).first()
+            connection.execute(update(records).where(*mine).values(changes))
+            return Record(**before._mapping) if before else None
+
+    def delete_record(self, record_id: str, owner: str) -> Record | None:
+        """Remove a record; returns it, so that the caller can remove its files."""
+        gone = delete(records).where(records.c.id == record_id, records.c.owner == owner).returning(records)
+        with self._transaction(writes=True) as connection:
+            row = connection.execute(gone).first()
+            return Record(**row._mapping) if row else None
+
+    def records_older_than(self, created_at: int, limit: int) -> list[Record]:
+        """Records of every owner made before a time, oldest first."""
+        return self._records(
+            select(records).where(records.c.created_at < created_at).order_by(*_OLDEST_FIRST).limit(limit)
+        )
+
+    def oldest_records(self, limit: int) -> list[Record]:
+        """Records of every owner, oldest first."""
+        return self._records(select(records).order_by(*_OLDEST_FIRST).limit(limit))
+
+    def total_stored_bytes(self) -> int:
+        """What the artifacts of all records take together."""
+        with self._transaction() as connection:
+            return int(connection.scalar(select(func.sum(records.c.stored_bytes))) or 0)
+
+    def known_keys(self, keys: Sequence[str]) -> set[str]:
+        """Those of some artifact keys that a record or an unfinished job still points at."""
+        known: set[str] = set()
+        with self._transaction() as connection:
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                some = keys[start : start + _KEYS_AT_ONCE]
+                for column in (records.c.original_key, records.c.processed_key):
+                    known.update(connection.scalars(select(column).where(column.in_(some))))
+                waiting = select(jobs.c.original_key).where(jobs.c.original_key.in_(some))
+                known.update(connection.scalars(waiting.where(jobs.c.state.in_(_UNFINISHED))))
+        return known
+
+    # Jobs
+
+    def add_job(self, job: Job) -> Job:
+        """Insert a job; where its owner used its idempotency key before, the earlier job is returned instead."""
+        try:
+            with self._transaction(writes=True) as connection:
+                connection.execute(insert(jobs), vars(job))
+        except exc.IntegrityError:
+            mine = (jobs.c.owner == job.owner, jobs.c.idempotency_key == job.idempotency_key)
+            earlier = self._one_job(*mine) if job.idempotency_key is not None else None
+            if earlier is None:
+                raise
+            return earlier
+        return job
+
+    def get_job(self, job_id: str, owner: str) -> Job | None:
+        """One job."""
+        return self._one_job(jobs.c.id == job_id, jobs.c.owner == owner)
+
+    def delete_job(self, job_id: str) -> bool:
+        """Take back a job that nobody has claimed yet; returns whether it was there."""
+        with self._transaction(writes=True) as connection:
+            gone = delete(jobs).where(jobs.c.id == job_id, jobs.c.state == "queued")
+            return connection.execute(gone).rowcount == 1
+
+    def claim_job(self, job_id: str, lease_seconds: float, max_attempts: int = MAX_ATTEMPTS) -> Job | None:
+        """Begin an attempt at a job that is queued or was left by its worker; one caller among all gets it."""
+        now = now_us()
+        free = or_(jobs.c.state == "queued", and_(jobs.c.state == "running", jobs.c.lease_until < now))
+        return self._change_job(
+            (jobs.c.id == job_id, free, jobs.c.attempts < max_attempts),
+            {"state": "running", "attempts": jobs.c.attempts + 1, "lease_until": now + _us(lease_seconds)},
+        )
+
+    def renew_lease(self, job_id: str, attempt: int, lease_seconds: float) -> bool:
+        """Keep an attempt; False when it is not the running one any more."""
+        changed = self._change_job(_attempt(job_id, attempt), {"lease_until": now_us() + _us(lease_seconds)})
+        return changed is not None
+
+    def finish_job(
+        self,
+        job_id: str,
+        attempt: int,
+        state: JobState,
+        problem: dict[str, Any] | None = None,
+        record: Record | None = None,
+    ) -> bool:
+        """End a job, and insert the record it made, in one transaction.
+
+        The record is stored without an idempotency key: the job has it, and leads to the record.
+
+        Returns:
+            False, with nothing changed, when the attempt is not the running one any more.
+        """
+        ended = _ended(state, problem) | {"record_id": record.id if record else None}
+        with self._transaction(writes=True) as connection:
+            done = connection.execute(update(jobs).where(*_attempt(job_id, attempt)).values(ended)).rowcount == 1
+            if done and record:
+                connection.execute(insert(records), vars(replace(record, idempotency_key=None)))
+            return done
+
+    def release_job(self, job_id: str, attempt: int, *, uncounted: bool = False) -> bool:
+        """Give a running job back to the queue.
+
+        Args:
+            uncounted: the attempt does not count, for it was cut short by a shutdown.
+        """
+        attempts = attempt - 1 if uncounted else attempt
+        changed = self._change_job(
+            _attempt(job_id, attempt), {"state": "queued", "lease_until": 0, "attempts": attempts}
+        )
+        return changed is not None
+
+    def cancel_job(self, job_id: str, owner: str) -> Job | None:
+        """Cancel a job; returns it with its `original_key`, or None when it is not there or has ended already."""
+        mine = (jobs.c.id == job_id, jobs.c.owner == owner, jobs.c.state.in_(_UNFINISHED))
+        ended = self._end_jobs(mine, _ended("cancelled"))
+        return ended[0] if ended else None
+
+    def resubmittable(self, limit: int, queued_before: int, max_attempts: int = MAX_ATTEMPTS) -> list[str]:
+        """The ids of jobs, oldest first, that are queued since before a time or were left by their worker."""
+        lost = or_(
+            and_(jobs.c.state == "queued", jobs.c.created_at < queued_before),
+            and_(jobs.c.state == "running", jobs.c.lease_until < now_us()),
+        )
+        chosen = select(jobs.c.id).where(lost, jobs.c.attempts < max_attempts).order_by(jobs.c.created_at).limit(limit)
+        with self._transaction() as connection:
+            return list(connection.scalars(chosen))
+
+    def fail_exhausted(self, max_attempts: int = MAX_ATTEMPTS) -> list[Job]:
+        """End the jobs that nobody works on and that have no attempt left; returns them with their `original_key`."""
+        left = or_(jobs.c.state == "queued", and_(jobs.c.state == "running", jobs.c.lease_until < now_us()))
+        problem = WorkerLost(f"The job was tried {max_attempts} times.").document()
+        return self._end_jobs((left, jobs.c.attempts >= max_attempts), _ended("failed", problem))
+
+    def delete_jobs_older_than(self, finished_before: int) -> int:
+        """Remove jobs that ended before a time; returns how many. Their records stay."""
+        with self._transaction(writes=True) as connection:
+            return connection.execute(delete(jobs).where(jobs.c.finished_at < finished_before)).rowcount
+
+    # Leases
+
+    def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or renew a named lease; one holder among all processes has it until it runs out."""
+        now = now_us()
+        values = {"holder": holder, "held_until": now + _us(seconds)}
+        mine = or_(leases.c.holder == holder, leases.c.held_until < now)
+        try:
+            with self._transaction(writes=True) as connection:
+                if connection.execute(update(leases).where(leases.c.name == name, mine).values(values)).rowcount:
+                    return True
+                if connection.scalar(select(leases.c.holder).where(leases.c.name == name)) is not None:
+                    return False
+                connection.execute(insert(leases), {"name": name} | values)
+                return True
+        except exc.IntegrityError:  # another process was first
+            return False
+
+    def _one_record(self, *where: ColumnElement[bool]) -> Record | None:
+        found = self._records(select(records).where(*where).order_by(*_NEWEST_FIRST).limit(1))
+        return found[0] if found else None
+
+    def _records(self, chosen: Select[Any]) -> list[Record]:
+        with self._transaction() as connection:
+            return [Record(**row._mapping) for row in connection.execute(chosen)]
+
+    def _one_job(self, *where: ColumnElement[bool]) -> Job | None:
+        with self._transaction() as connection:
+            row = connection.execute(select(jobs).where(*where)).first()
+            return Job(**row._mapping) if row else None
+
+    def _change_job(self, where: _Where, values: dict[str, Any]) -> Job | None:
+        """Change the one job that fits, by one statement; returns it as it is now."""
+        with self._transaction(writes=True) as connection:
+            row = connection.execute(update(jobs).where(*where).values(values).returning(jobs)).first()
+            return Job(**row._mapping) if row else None
+
+    def _end_jobs(self, where: _Where, values: dict[str, Any]) -> list[Job]:
+        """Change all jobs that fit; returns them as they are now, but with their `original_key`."""
+        with self._transaction(writes=True) as connection:
+            found = [Job(**row._mapping) for row in connection.execute(select(jobs).where(*where).with_for_update())]
+            connection.execute(update(jobs).where(jobs.c.id.in_([job.id for job in found])).values(values))
+        return [replace(job, **values | {"original_key": job.original_key}) for job in found]
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1_000_000)
+
+
+def _attempt(job_id: str, attempt: int) -> _Where:
+    return (jobs.c.id == job_id, jobs.c.attempts == attempt, jobs.c.state == "running")
+
+
+def _ended(state: JobState, problem: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What changes in the row of a job that ends."""
+    return {"state": state, "problem": problem, "finished_at": now_us(), "lease_until": 0, "original_key": None}
+
+
+def _idempotent_record(connection: Connection, owner: str, key: str | None) -> Record | None:
+    mine = (records.c.owner == owner, records.c.idempotency_key == key, records.c.idempotency_key.is_not(None))
+    row = connection.execute(select(records).where(*mine)).first()
+    return Record(**row._mapping) if row else None
+
+
+def _revision(connection: Connection) -> str | None:
+    """The migration that a database is at; None when it is empty."""
+    versions = a_table("alembic_version", a_column("version_num"))
+    if not inspect(connection).has_table(versions.name):
+        return None
+    found: str | None = connection.scalar(select(versions.c.version_num))
+    return found
