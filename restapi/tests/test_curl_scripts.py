@@ -20,7 +20,7 @@ from imgdetect.augment import Image
 
 ROOT = Path(__file__).parents[2]
 IMAGE_URL = "/api/v1/objectdetection/image"
-NAME = "a street & two cats.jpg"
+NAME = "a café & 2 cats; 100 %, #1?.jpg"
 BOX = {"x": 10, "y": 20, "width": 100, "height": 50}
 
 
@@ -55,8 +55,8 @@ class CurlScriptCase(unittest.TestCase):
 
     def expect(self, boxes: list[list[int]], *more: dict[str, Any]) -> None:
         entry = {"file": NAME, "query": "detector=face&min_neighbors=5", "min_iou": 0.5, "boxes": boxes}
-        lines = ",\n".join(json.dumps(e) for e in (entry, *more))
-        (self.folder / "test_images" / "expected.json").write_text(f"[\n{lines}\n]\n")
+        lines = ",\n".join(json.dumps(e, ensure_ascii=False) for e in (entry, *more))
+        (self.folder / "test_images" / "expected.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
     def answer_with(self, boxes: list[dict[str, int]], **more: Any) -> dict[str, Any]:
         detections = [{"detector": "face", "box": box, "score": -0.5, "neighbors": 4} for box in boxes]
@@ -99,7 +99,7 @@ class CurlScriptCase(unittest.TestCase):
             cwd="/",
             env=kept | environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=60,
         )
