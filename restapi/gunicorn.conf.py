@@ -13,13 +13,13 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_folder
 
 from prometheus_client import multiprocess  # noqa: E402
 
-from imgdetect import config  # noqa: E402
+from imgdetect.config import load as _load  # noqa: E402
 
-bind = os.environ.get("IMGDETECT_BIND", "127.0.0.1:8000")
-workers = config.workers()
+_settings = _load()
+bind = _settings.bind
+workers = _settings.workers
 worker_class = "gthread"
 # A thread for each picture in work or in the line, and some that are always left for short requests.
-_settings = config.load()
 threads = _settings.effective_slots + _settings.waiting_line + 8
 worker_connections = 1000
 backlog = 512

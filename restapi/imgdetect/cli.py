@@ -52,7 +52,7 @@ def _settings(**overrides: Any) -> Settings:
         detector_urls(settings)
     except (config.SettingsError, ValueError) as error:
         _refuse(str(error))
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, "warning")
     return settings
 
 
@@ -85,7 +85,7 @@ def detect(files: tuple[Path, ...], as_json: bool, output: Path | None, **given:
             options = validated(DetectParameters, texts).options(settings.default_detector, settings.min_scale_factor)
             service.detector(options.detector)
         except Problem as problem:
-            _refuse(problem.detail or problem.title)
+            _refuse(_sentence(problem))
         if output:
             output.mkdir(parents=True, exist_ok=True)
         failed = 0
@@ -107,9 +107,14 @@ def _look(service: DetectionService, path: Path, options: DetectOptions) -> Any:
         upload = service.read_upload(path.read_bytes(), path.name)
         return upload, service.look(upload, options)
     except Problem as problem:
-        return problem.detail or problem.title
+        return _sentence(problem)
     except OSError as error:
         return error.strerror or str(error)
+
+
+def _sentence(problem: Problem) -> str:
+    """What went wrong, in words."""
+    return f"{problem.title} {problem.detail}".strip()
 
 
 def _line(path: Path, look: Any, as_json: bool) -> str:
@@ -160,7 +165,7 @@ def augment_command(files: tuple[Path, ...], output: Path) -> None:
             image = images.decode(path.read_bytes())
         except Problem as problem:
             failed += 1
-            tqdm.write(f"{path}: {problem.detail or problem.title}")
+            tqdm.write(f"{path}: {_sentence(problem)}")
             continue
         for name, picture, _ in augment.augmented(image):
             target = output / f"{path.stem}_{name}.jpg"
@@ -171,7 +176,7 @@ def augment_command(files: tuple[Path, ...], output: Path) -> None:
 
 @main.command()
 def serve() -> None:
-    """Serve over HTTP with gunicorn; IMGDETECT_BIND and IMGDETECT_WORKERS say where and with how many processes."""
+    """Serve over HTTP with gunicorn; the settings say where and with how many processes."""
     with _opened(slots=1):
         pass  # everything that the settings name is there
     arguments = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONF), "imgdetect.wsgi:app"]
@@ -194,7 +199,7 @@ def check() -> None:
                 click.echo(f"detector  OK  {name} ({facts.engine} {facts.engine_version})")
             except Problem as problem:
                 failed += 1
-                click.echo(f"detector  FAILED  {name}: {problem.detail or problem.title}")
+                click.echo(f"detector  FAILED  {name}: {_sentence(problem)}")
     sys.exit(1 if failed else 0)
 
 
@@ -214,8 +219,6 @@ def config_command() -> None:
         value = getattr(settings, name)
         shown = "(set)" if name in config.SECRETS and value else value
         click.echo(f"{config.PREFIX}{name.upper()}={'' if shown is None else shown}\n    {field.description}")
-    for name, meaning in config.OUTER_SETTINGS.items():
-        click.echo(f"{name}\n    {meaning}")
 
 
 @main.group()

@@ -19,11 +19,6 @@ PREFIX = "IMGDETECT_"
 SECRETS = ("api_keys", "database_url")
 # What Kubernetes puts into every container for a Service that is named imgdetect.
 _SERVICE_LINK = re.compile(r"IMGDETECT_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
-# Read by gunicorn.conf.py before there is an application.
-OUTER_SETTINGS = {
-    "IMGDETECT_WORKERS": "Processes that serve (default 1); each has its own children",
-    "IMGDETECT_BIND": "Address gunicorn listens on (default 127.0.0.1:8000)",
-}
 MAX_SIDE = 16_384
 
 
@@ -36,6 +31,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
 
+    bind: str = Field("127.0.0.1:8000", pattern=r".+:\d+$", description="Address that gunicorn listens on")
+    workers: int = Field(1, ge=1, le=64, description="Processes that serve; each has its own slots and waiting line")
     data_dir: Path = Field(Path("data"), description="Folder of everything that is kept by default")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder")
     storage_url: str = Field("", description="Where pictures are kept: file:FOLDER or memory:; empty: the data folder")
@@ -84,7 +81,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _keep_memory_in_one_process(self) -> Settings:
-        if workers() > 1:
+        if self.workers > 1:
             for name in ("storage_url", "database_url"):
                 value = getattr(self, name)
                 if value.startswith("memory:") or value in ("sqlite://", "sqlite:///:memory:"):
@@ -102,7 +99,7 @@ class Settings(BaseSettings):
     @property
     def effective_slots(self) -> int:
         """Pictures one process looks at at once: the cores this machine or container may use, shared by the workers."""
-        return self.slots or max(1, round(usable_cores() / workers()))
+        return self.slots or max(1, round(usable_cores() / self.workers))
 
 
 def load(overrides: dict[str, Any] | None = None) -> Settings:
@@ -133,7 +130,7 @@ def _from_files() -> tuple[dict[str, Any], list[str]]:
     problems: list[str] = []
     for name, value in os.environ.items():
         setting = name.removeprefix(PREFIX).lower()
-        if not name.startswith(PREFIX) or name in OUTER_SETTINGS or setting in Settings.model_fields:
+        if not name.startswith(PREFIX) or setting in Settings.model_fields:
             continue
         secret = setting.removesuffix("_file")
         if secret == setting or secret not in SECRETS:
@@ -147,12 +144,6 @@ def _from_files() -> tuple[dict[str, Any], list[str]]:
             except OSError as error:
                 problems.append(f"{name}: cannot read {value}: {error.strerror}")
     return values, problems
-
-
-def workers() -> int:
-    """Processes that serve this server, as gunicorn.conf.py was told."""
-    value = os.environ.get("IMGDETECT_WORKERS", "1")
-    return int(value) if value.isdigit() and int(value) else 1
 
 
 def make_api_key(name: str) -> tuple[str, str]:
