@@ -313,7 +313,7 @@ class HaarDetector:
         if not any(w >= self._window_wh[0] and h >= self._window_wh[1] for w, h in turned):
             looked = "part of the image that was looked at" if options.roi else "image"
             return f"The {looked} is smaller than the smallest object this detector can see ({window} pixels)."
-        if lower:
+        if lower and lower[0]["min_neighbors"]:  # every candidate by itself is nothing to recommend
             tilted = ", or try rotations such as -20,-10,10,20" if len(options.rotations) == 1 else ""
             return "Lower min_neighbors to {min_neighbors} ({detections} found, less certain){}.".format(
                 tilted, **lower[0]
