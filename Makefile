@@ -30,7 +30,7 @@ $(DEV): restapi/requirements-dev.lock $(RUNTIME)
 install: $(RUNTIME) ## create the environment in .venv
 
 run: $(RUNTIME) ## serve on http://127.0.0.1:8000 (HOST, PORT), with files under ./data
-	@IMGDETECT_BIND=$(HOST):$(PORT) exec $(BIN)/imgdetect serve
+	@IMGDETECT_BIND=$(HOST):$(PORT) exec $(BIN)/gunicorn -c restapi/gunicorn.conf.py imgdetect.wsgi:app
 
 tools: $(DEV)
 	@scripts/install_tools.sh

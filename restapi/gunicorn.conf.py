@@ -13,9 +13,21 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_folder
 
 from prometheus_client import multiprocess  # noqa: E402
 
-from imgdetect.config import load as _load  # noqa: E402
+from imgdetect import service as _service  # noqa: E402
+from imgdetect.config import SettingsError, load  # noqa: E402
+from imgdetect.errors import Problem  # noqa: E402
 
-_settings = _load()
+
+def _refuse(error):
+    print(f"imgdetect: {error}", file=sys.stderr)
+    shutil.rmtree(_metrics_folder, ignore_errors=True)
+    sys.exit(2)
+
+
+try:
+    _settings = load()
+except SettingsError as error:
+    _refuse(error)
 bind = _settings.bind
 workers = _settings.workers
 worker_class = "gthread"
@@ -38,6 +50,14 @@ proc_name = "imgdetect"
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
+
+
+def on_starting(server):
+    """Refuse to start rather than fail later; what is imported for it here, the workers need not import again."""
+    try:
+        _service.prove(_settings)
+    except (ValueError, Problem) as error:
+        _refuse(error)
 
 
 def when_ready(server):

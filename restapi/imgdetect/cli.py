@@ -177,8 +177,6 @@ def augment_command(files: tuple[Path, ...], output: Path) -> None:
 @main.command()
 def serve() -> None:
     """Serve over HTTP with gunicorn; the settings say where and with how many processes."""
-    with _opened(slots=1):
-        pass  # everything that the settings name is there
     arguments = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONF), "imgdetect.wsgi:app"]
     os.execv(sys.executable, arguments)  # noqa: S606 - our own interpreter, no shell
 

@@ -65,6 +65,36 @@ def detector_urls(settings: Settings) -> dict[str, str]:
     return urls
 
 
+def create_detectors(settings: Settings) -> dict[str, Detector]:
+    """Every detector by name.
+
+    Raises:
+        ValueError: one of them is not there or broken.
+    """
+    urls = detector_urls(settings).items()
+    return {name: detectors.create(name, url, working_pixels=settings.working_pixels) for name, url in urls}
+
+
+def _backends(settings: Settings) -> tuple[Storage, Database, Cache]:
+    url = parse(settings.effective_storage_url)
+    storage: Storage = module(storages, url).create(url.target, url.parameters)
+    results = cache.create(settings.cache_url)
+    database = Database(settings.effective_database_url)
+    database.migrate()
+    return storage, database, results
+
+
+def prove(settings: Settings) -> None:
+    """See that everything the settings name is there, and bring the database up to date, before anybody is served.
+
+    Raises:
+        ValueError, Problem: something is not there.
+    """
+    create_detectors(settings)
+    _, database, _ = _backends(settings)
+    database.close()
+
+
 class DetectionService:
     """Everything a way in (HTTP, command line, worker) can ask for. It knows nothing of any of them.
 
@@ -82,10 +112,7 @@ class DetectionService:
         self.records = Records(database, storage)
         self.pool = pool
         self._results = results
-        self.detectors: dict[str, Detector] = {
-            name: detectors.create(name, url, working_pixels=settings.working_pixels)
-            for name, url in detector_urls(settings).items()
-        }
+        self.detectors = create_detectors(settings)
 
     @classmethod
     def open(cls, settings: Settings) -> DetectionService:
@@ -94,14 +121,9 @@ class DetectionService:
         Raises:
             ValueError: a setting names something that is not there.
         """
-        urls = detector_urls(settings)
-        storage_url = parse(settings.effective_storage_url)
-        storage: Storage = module(storages, storage_url).create(storage_url.target, storage_url.parameters)
-        results = cache.create(settings.cache_url)
-        database = Database(settings.effective_database_url)
-        database.migrate()
+        storage, database, results = _backends(settings)
         pool = ProcessPool(
-            Build(Looker, (urls, settings.working_pixels), ("warm_up", settings.default_detector)),
+            Build(Looker, (detector_urls(settings), settings.working_pixels), ("warm_up", settings.default_detector)),
             size=settings.effective_slots,
             waiting_line=settings.waiting_line,
             max_pixels=settings.max_pixels,
