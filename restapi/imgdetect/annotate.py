@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 import unicodedata
 from collections.abc import Sequence
@@ -13,27 +14,15 @@ from numpy.typing import NDArray
 from imgdetect.detection import Box, Detection, Style
 
 Image = NDArray[np.uint8]
+Colour = tuple[int, int, int]  # blue, green, red
 
-# BGR. Strong, well apart, and none too close to skin or sky; a class keeps its colour in every picture.
-_COLOURS = (
-    (60, 180, 75),
-    (48, 48, 230),
-    (200, 130, 0),
-    (49, 130, 245),
-    (180, 30, 145),
-    (0, 200, 255),
-    (128, 128, 0),
-    (190, 50, 240),
-    (40, 110, 170),
-    (20, 160, 20),
-    (160, 60, 20),
-    (90, 40, 160),
-)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-# Letters that have no decomposition into an ASCII letter and an accent.
+# Letters that do not come apart into an ASCII letter and an accent.
 _LETTERS = str.maketrans(
-    {"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "ł": "l", "Ł": "L", "đ": "d", "þ": "th"}
+    {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
 )
+# A region keeps at most this many values along its longer side: too few for a face or a plate.
+_BLOCKS = 8
 
 
 def draw(image: Image, detections: Sequence[Detection], style: Style, label: bool) -> Image:
@@ -54,8 +43,7 @@ def draw(image: Image, detections: Sequence[Detection], style: Style, label: boo
         for detection in ordered:
             _outline(canvas, detection.box, colour_of(detection.class_name))
         if label:
-            for detection in ordered:
-                _write(canvas, detection)
+            _write_labels(canvas, ordered)
         return canvas
     hide = _blur if style == "blur" else _pixelate
     for detection in detections:
@@ -65,9 +53,13 @@ def draw(image: Image, detections: Sequence[Detection], style: Style, label: boo
     return canvas
 
 
-def colour_of(class_name: str) -> tuple[int, int, int]:
-    """The BGR colour of a class, the same in every process and picture."""
-    return _COLOURS[hashlib.sha256(class_name.encode()).digest()[0] % len(_COLOURS)]
+def colour_of(class_name: str) -> Colour:
+    """The colour of a class, the same in every process and picture."""
+    digest = hashlib.sha256(class_name.encode()).digest()
+    hue = int.from_bytes(digest[:2]) / 65536
+    lightness = (0.38, 0.46, 0.54)[digest[2] % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
+    return round(blue * 255), round(green * 255), round(red * 255)
 
 
 def label_of(detection: Detection) -> str:
@@ -77,39 +69,61 @@ def label_of(detection: Detection) -> str:
     return f"{name} {detection.score:.1f}".strip()
 
 
-def _line_width(image: Image) -> int:
-    return max(1, round(int(min(image.shape[:2])) / 250))
+def _line_width(canvas: Image) -> int:
+    return max(1, round(int(min(canvas.shape[:2])) / 250))
 
 
-def _outline(canvas: Image, box: Box, colour: tuple[int, int, int]) -> None:
-    line = _line_width(canvas)
-    # A thin box must not be filled by its own lines.
-    line = max(1, min(line, min(box.width, box.height) // 4))
-    corner = (box.x, box.y), (box.x + box.width - 1, box.y + box.height - 1)
-    cv2.rectangle(canvas, *corner, colour, line, cv2.LINE_8)
+def _outline(canvas: Image, box: Box, colour: Colour) -> None:
+    # The lines of a small box must leave something of it to see.
+    line = max(1, min(_line_width(canvas), min(box.width, box.height) // 8))
+    corners = (box.x, box.y), (box.x + box.width - 1, box.y + box.height - 1)
+    if line > 1:
+        # A dark edge keeps the line apart from a background of its own colour.
+        cv2.rectangle(canvas, *corners, (32, 32, 32), line + 2 * max(1, line // 3))
+    cv2.rectangle(canvas, *corners, colour, line)
 
 
-def _write(canvas: Image, detection: Detection) -> None:
-    """Write the label on a filled strip above the box, or wherever the picture has room for it."""
+def _write_labels(canvas: Image, detections: Sequence[Detection]) -> None:
+    """Write each label on a filled strip at its box, where it covers no other label if there is such a place."""
     height, width = canvas.shape[:2]
-    text, box = label_of(detection), detection.box
-    scale = max(0.4, min(width, height) / 1100)
-    thickness = max(1, round(scale * 1.6))
-    (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
-    pad = max(2, round(text_height * 0.35))
-    strip_width, strip_height = text_width + 2 * pad, text_height + baseline + pad
-    if strip_width > width or strip_height > height:
-        return
-    left = min(max(0, box.x - _line_width(canvas) // 2), width - strip_width)
-    top = box.y - strip_height
-    if top < 0:
-        top = min(max(0, box.y), height - strip_height)
-    colour = colour_of(detection.class_name)
-    canvas[top : top + strip_height, left : left + strip_width] = colour
+    scale = max(0.4, min(height, width) / 1000)
+    thickness = max(1, round(scale * 1.7))
+    taken = np.zeros((len(detections), 4), np.int64)  # xyxy
+    for index, detection in enumerate(detections):
+        text = label_of(detection)
+        (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
+        pad = max(2, round(text_height * 0.4))
+        strip_wh = text_width + 2 * pad, text_height + 2 * pad + baseline // 2
+        if strip_wh[0] > width or strip_wh[1] > height // 4:
+            continue  # it would hide more than it tells
+        left, top = _place(detection.box, strip_wh, (width, height), taken[:index])
+        right, bottom = left + strip_wh[0], top + strip_wh[1]
+        taken[index] = left, top, right, bottom
+        colour = colour_of(detection.class_name)
+        canvas[top:bottom, left:right] = colour
+        origin = left + pad, bottom - pad - baseline // 2
+        cv2.putText(canvas, text, origin, _FONT, scale, _ink_on(colour), thickness, cv2.LINE_AA)
+
+
+def _place(
+    box: Box, strip_wh: tuple[int, int], size_wh: tuple[int, int], taken_xyxy: NDArray[np.int64]
+) -> tuple[int, int]:
+    """Left and top of a strip inside the picture: above its box, below it, inside it, or above whatever is there."""
+    left = min(max(0, box.x), size_wh[0] - strip_wh[0])
+    tops = box.y - strip_wh[1], box.y + box.height, box.y, box.y + box.height - strip_wh[1]
+    inside = [top for top in tops if 0 <= top <= size_wh[1] - strip_wh[1]]
+    for top in inside:
+        right, bottom = left + strip_wh[0], top + strip_wh[1]
+        beside = (taken_xyxy[:, 0] >= right) | (taken_xyxy[:, 2] <= left)
+        if np.all(beside | (taken_xyxy[:, 1] >= bottom) | (taken_xyxy[:, 3] <= top)):
+            return left, top
+    return left, inside[0] if inside else min(max(0, box.y), size_wh[1] - strip_wh[1])
+
+
+def _ink_on(colour: Colour) -> Colour:
+    """Black or white, whichever reads better."""
     blue, green, red = colour
-    ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 140 else (255, 255, 255)
-    origin = (left + pad, top + strip_height - baseline)
-    cv2.putText(canvas, text, origin, _FONT, scale, ink, thickness, cv2.LINE_AA)
+    return (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 140 else (255, 255, 255)
 
 
 def _region(canvas: Image, box: Box) -> Image:
@@ -117,19 +131,22 @@ def _region(canvas: Image, box: Box) -> Image:
     return canvas[max(0, box.y) : max(0, box.y + box.height), max(0, box.x) : max(0, box.x + box.width)]
 
 
-def _pixelate(region: Image, blocks: int = 8) -> Image:
-    """At most `blocks` flat squares along the longer side."""
+def _pixelate(region: Image) -> Image:
+    """Flat squares, the mean of what they cover."""
     height, width = region.shape[:2]
-    block = max(1, -(-max(width, height) // blocks))
-    small_wh = (max(1, round(width / block)), max(1, round(height / block)))
-    small = cv2.resize(region, small_wh, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+    return np.asarray(cv2.resize(_few_values(region), (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _blur(region: Image) -> Image:
-    """Throw the detail away first, then smooth what is left: no filter brings it back."""
+    """Throw the detail away, then smooth what is left: no sharpening filter brings it back."""
     height, width = region.shape[:2]
-    rough = _pixelate(region, 12)
-    # A kernel wider than the picture would only repeat its border.
-    sigma = max(1.0, max(width, height) / 12)
-    return np.asarray(cv2.GaussianBlur(rough, (0, 0), sigma), np.uint8)
+    smooth = cv2.GaussianBlur(_few_values(region), (3, 3), 0)
+    return np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _few_values(region: Image) -> Image:
+    """The region as a small picture of at most `_BLOCKS` pixels along its longer side."""
+    height, width = region.shape[:2]
+    block = max(2, -(-max(height, width) // _BLOCKS))
+    small_wh = max(1, round(width / block)), max(1, round(height / block))
+    return np.asarray(cv2.resize(region, small_wh, interpolation=cv2.INTER_AREA), np.uint8)

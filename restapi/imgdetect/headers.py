@@ -58,7 +58,10 @@ def sniff(data: bytes) -> str:
 
     Raises:
         UnsupportedImage: of a type that is not accepted; says what to do where that is known.
+        UnreadableImage: it ends before its type shows.
     """
+    if len(data) < 2:
+        raise UnreadableImage("The file ends too early.")
     for start, media_type in _MAGIC:
         if data.startswith(start):
             return media_type
@@ -67,6 +70,8 @@ def sniff(data: bytes) -> str:
     # Two letters are a weak sign, so the length of the header behind them has to be one that exists.
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
         return "image/bmp"
+    if len(data) < 18 and any(start.startswith(data[: len(start)]) for start in _STARTS):
+        raise UnreadableImage("The file ends too early.")
     raise UnsupportedImage(_what_to_do(data), accepted=list(ACCEPTED))
 
 
@@ -80,6 +85,7 @@ _MAGIC = (
     (b"II+\0", "image/tiff"),
     (b"MM\0+", "image/tiff"),
 )
+_STARTS = (*(start for start, _ in _MAGIC), b"RIFF", b"BM")
 
 
 def _what_to_do(data: bytes) -> str:
@@ -133,7 +139,7 @@ def without_extras(data: bytes) -> bytes:
 
 # JPEG: segments that start with a marker; a scan's data reaches to the next marker
 
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # not a stuffed byte, a filler or a restart
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOF_HUFFMAN = (0xC0, 0xC1, 0xC2)
 _SOI, _EOI, _SOS, _APP1, _TEM = 0xD8, 0xD9, 0xDA, 0xE1, 0x01
