@@ -175,6 +175,10 @@ class TheParametersTest(unittest.TestCase):
             with self.subTest(path=path, method=method):
                 self.assertEqual(set(query_parameters(BASE + path, method)), set(model.model_fields))
 
+    def test_the_page_takes_what_an_upload_takes(self) -> None:
+        given = set(form_fields("/", "post")) - {"file", "api_key"}
+        self.assertEqual(given, set(form_fields(f"{BASE}/image", "post")))
+
     def test_the_answer_echoes_every_parameter(self) -> None:
         for name, model in (("Parameters", DetectParameters), ("KeptParameters", UploadParameters)):
             echoed = contract()["components"]["schemas"][name]
