@@ -152,7 +152,8 @@ class FileStorage:
     def _make_shard(self, folder: Path) -> None:
         """Make sure of a shard's folder; synced by each process once, for another may have died between the two."""
         if folder.name not in self._synced_shards:
-            _make_folders(folder)
+            _make_folders(folder.parent)
+            folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
             self._synced_shards.add(folder.name)
 
