@@ -121,13 +121,15 @@ def read_header(data: bytes) -> Header:
 def without_extras(data: bytes) -> bytes:
     """The same first picture without what a decoder would waste time and memory on.
 
-    PNG keeps only the chunks that make pixels, GIF ends after its first frame, and TIFF gets a directory of only
-    the tags that make pixels (so it has no orientation and no further page); others stay as they are.
+    JPEG loses its notes (EXIF, profiles, comments), PNG keeps only the chunks that make pixels, GIF ends after its
+    first frame, and TIFF gets a directory of only the tags that make pixels; so none has an orientation any more.
 
     Args:
         data: a file that `read_header` has accepted.
     """
     media_type = sniff(data)
+    if media_type == "image/jpeg":
+        return _jpeg_without_notes(data)
     if media_type == "image/png":
         view = memoryview(data)
         kept = (view[at : at + 12 + length] for kind, at, length in _png_chunks(data) if kind in _PNG_PIXELS)
@@ -143,34 +145,55 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # not a stuffed byte, a fill
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOF_HUFFMAN = (0xC0, 0xC1, 0xC2)
 _SOI, _EOI, _SOS, _APP1, _TEM = 0xD8, 0xD9, 0xDA, 0xE1, 0x01
+# Notes to programs and readers; of these only JFIF (0xE0) and Adobe's (0xEE) say how colours are stored.
+_JPEG_NOTES = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Marker, start, start of the body and end of each segment, EOI included."""
+    at = 2
+    for _ in range(MAX_JPEG_SEGMENTS):
+        start, body = _next_marker(data, at)
+        marker, at = data[body - 1], body
+        if marker not in (_SOI, _EOI, _TEM):
+            at += struct.unpack_from(">H", data, body)[0]
+        yield marker, start, body, at
+        if marker == _EOI:
+            return
+    raise UnreadableImage(f"The JPEG has more than {MAX_JPEG_SEGMENTS} segments.")
 
 
 def _jpeg(data: bytes) -> Header:
     at, scans, scan_bytes, least_bytes = 2, 0, 0, 0
     orientation: int | None = None
     size_wh = (0, 0)
-    for _ in range(MAX_JPEG_SEGMENTS):
-        start, body = _next_marker(data, at)
+    for marker, start, body, end in _jpeg_segments(data):
         scan_bytes += start - at
-        marker = data[body - 1]
-        if marker == _EOI:
-            if not scans or scan_bytes < least_bytes:
-                raise UnreadableImage("The JPEG has no picture in it.")
-            return Header("image/jpeg", *size_wh, orientation=orientation or 1)
-        if marker in (_SOI, _TEM):
-            at = body
-            continue
-        (length,) = struct.unpack_from(">H", data, body)
+        at = end
         if marker in _SOF:
             size_wh, least_bytes = _jpeg_frame(data, body, marker)
         elif marker == _APP1 and orientation is None and data[body + 2 : body + 8] == b"Exif\0\0":
-            orientation = tiff.exif_orientation(data[body + 8 : body + length])
+            orientation = tiff.exif_orientation(data[body + 8 : end])
         elif marker == _SOS:
             scans += 1
             if scans > MAX_JPEG_SCANS:
                 raise UnreadableImage(f"The JPEG has more than {MAX_JPEG_SCANS} scans.")
-        at = body + length
-    raise UnreadableImage(f"The JPEG has more than {MAX_JPEG_SEGMENTS} segments.")
+    if not scans or scan_bytes < least_bytes:
+        raise UnreadableImage("The JPEG has no picture in it.")
+    return Header("image/jpeg", *size_wh, orientation=orientation or 1)
+
+
+def _jpeg_without_notes(data: bytes) -> bytes:
+    view, kept, noted = memoryview(data), [memoryview(data)[:2]], False
+    for marker, start, _, end in _jpeg_segments(data):
+        if marker == _SOS:
+            kept.append(view[start:])
+            break
+        if marker in _JPEG_NOTES:
+            noted = True
+        else:
+            kept.append(view[start:end])
+    return b"".join(kept) if noted else data
 
 
 def _jpeg_frame(data: bytes, body: int, marker: int) -> tuple[tuple[int, int], int]:

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -122,7 +121,9 @@ def frames(kind: str, **options: object) -> bytes:
 
 
 def deep(extension: str, alpha: bool = False) -> bytes:
-    """The test picture in 16 bits."""
+    """The test picture in 16 bits, which Pillow does not write."""
+    from imgdetect.images import cv2  # not at the top: OpenCV has to be imported by the package, which sets its limits
+
     bgr: NDArray[np.uint16] = np.asarray(corners(), np.uint16)[..., ::-1] * 257
     if alpha:
         bgr = np.dstack([bgr, np.full(bgr.shape[:2], 65_535, np.uint16)])

@@ -11,8 +11,6 @@ import struct
 import zlib
 from functools import partial
 
-import cv2
-import numpy as np
 from PIL import Image
 
 from tests.benign import (
@@ -42,9 +40,9 @@ _UNSUPPORTED = frozenset((415,))
 # Parts that the files below are made of
 
 
-def jpeg_claiming(width: int, height: int) -> bytes:
-    """A small JPEG whose header claims another size."""
-    data = bytearray(jpeg())
+def jpeg_claiming(width: int, height: int, padding: int = 0) -> bytes:
+    """A small JPEG whose header claims another size, with that many zeros as more data of its scan."""
+    data = bytearray(jpeg()[:-2] + bytes(padding) + b"\xff\xd9")
     at = data.index(b"\xff\xc0")
     struct.pack_into(">HH", data, at + 5, height, width)
     return bytes(data)
@@ -118,8 +116,8 @@ PIXEL_BOMBS: dict[str, Factory] = {
     "png_bomb": png_bomb,
     "png_interlaced_bomb": lambda: png_header(65_535, 65_535)[:28] + b"\1" + bytes(4) + png_end(zeros_deflated(99)),
     "apng_bomb": lambda: png_header(30_000, 30_000) + png_chunk(b"acTL", b"\0\1\0\0\0\0\0\0") + png_end(b""),
-    "jpeg_bomb": lambda: jpeg_claiming(65_500, 65_500),
-    "jpeg_side_bomb": lambda: jpeg_claiming(65_500, 1),
+    "jpeg_bomb": lambda: jpeg_claiming(20_000, 15_000, 600_000),
+    "jpeg_side_bomb": lambda: jpeg_claiming(65_500, 1, 2_000),
     "webp_bomb": webp_bomb,
     "webp_canvas_bomb": webp_canvas_bomb,
     "gif_bomb": gif_bomb,
@@ -133,6 +131,7 @@ HEADERS_WITHOUT_DATA: dict[str, Factory] = {
     "png_header_only": lambda: png_header(5_000, 5_000),
     "png_without_data": lambda: png_header(5_000, 5_000) + png_end(b""),
     "jpeg_without_data": lambda: jpeg_claiming(5_000, 5_000),
+    "jpeg_far_without_data": lambda: jpeg_claiming(65_500, 65_500),
     "jpeg_header_only": lambda: jpeg()[: jpeg().index(b"\xff\xda")],
     "webp_header_only": lambda: VALID["webp"]()[:30],
     "gif_header_only": lambda: VALID["gif"]()[:13],
@@ -155,8 +154,7 @@ HEADERS_WITHOUT_DATA: dict[str, Factory] = {
 
 def jpeg_scans(scans: int = 1_000) -> bytes:
     """A progressive JPEG of 25 million pixels that repeats a scan which says nothing new."""
-    flat = np.full((5_000, 5_000, 3), 128, np.uint8)
-    data = bytes(cv2.imencode(".jpg", flat, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].data)
+    data = saved(Image.new("RGB", (5_000, 5_000), (128, 128, 128)), "JPEG", progressive=True)
     last = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + last * scans + data[-2:]
 
