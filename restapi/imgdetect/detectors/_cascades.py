@@ -170,6 +170,7 @@ class CascadeFile:
     sha256: str  # of its bytes, hexadecimal
     window_wh: Size  # the smallest object it can see, pixels
     feature_type: str  # HAAR or LBP
+    stages: int
 
 
 def read(path: Path) -> CascadeFile:
@@ -189,7 +190,8 @@ def read(path: Path) -> CascadeFile:
         window_wh, feature_type = _header(content)
     except ValueError as error:
         raise ValueError(f"cascade {path}: {error}") from None
-    return CascadeFile(path, hashlib.sha256(content).hexdigest(), window_wh, feature_type)
+    stages = content.count(b"<stageThreshold>") + content.count(b"<stage_threshold>")
+    return CascadeFile(path, hashlib.sha256(content).hexdigest(), window_wh, feature_type, stages)
 
 
 def _header(content: bytes) -> tuple[Size, str]:

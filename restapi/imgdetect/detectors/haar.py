@@ -108,17 +108,26 @@ class OpenCV:
             DetectorFailed: OpenCV cannot load the file, or gives up.
         """
         try:
-            found, _, weights = self._classifier().detectMultiScale3(
-                grey,
-                scaleFactor=scale_factor,
-                minNeighbors=0,
-                minSize=min_size,
-                maxSize=max_size or (0, 0),
-                outputRejectLevels=True,
-            )
+            return self._candidates(self._classifier(), grey, scale_factor, min_size, max_size or (0, 0))
         except cv2.error as error:
             raise DetectorFailed() from error
-        return Candidates(np.asarray(found, np.int64).reshape(-1, 4), np.asarray(weights, np.float64).reshape(-1))
+
+    def _candidates(
+        self, classifier: cv2.CascadeClassifier, grey: Grey, factor: float, min_size: Size, max_size: Size
+    ) -> Candidates:
+        found, _, weights = classifier.detectMultiScale3(
+            grey, scaleFactor=factor, minNeighbors=0, minSize=min_size, maxSize=max_size, outputRejectLevels=True
+        )
+        candidates = Candidates(np.asarray(found, np.int64).reshape(-1, 4), np.asarray(weights, np.float64).reshape(-1))
+        if self._file.stages > 1:
+            return candidates
+        # Asked for levels, OpenCV takes a window without contrast for one that passed the first stage.
+        passed = classifier.detectMultiScale(
+            grey, scaleFactor=factor, minNeighbors=0, minSize=min_size, maxSize=max_size
+        )
+        accepted = {tuple(row) for row in np.asarray(passed).tolist()}
+        rows = np.array([tuple(row) in accepted for row in candidates.xywh.tolist()], bool)
+        return Candidates(candidates.xywh[rows], candidates.weights[rows])
 
     def _classifier(self) -> cv2.CascadeClassifier:
         loaded: cv2.CascadeClassifier | None = getattr(self._local, "classifier", None)
