@@ -1,7 +1,7 @@
 """Child processes that do the native work and can be killed without harming anyone else.
 
 Native code cannot be interrupted in a thread, and a crash in it takes its whole process along. So each picture is
-looked at in a child, forked from a warm single-threaded fork server: a child that does not answer in time is killed
+looked at in a child of the nursery: a child that does not answer in time is killed
 and replaced, one that dies fails only its own picture.
 
 Pictures are admitted in the order they came, each when a child is free and the pixels in work leave room for it, so
@@ -10,61 +10,34 @@ that several large pictures at once wait for each other instead of adding up in 
 
 from __future__ import annotations
 
-import ctypes
-import multiprocessing
-import resource
-import signal
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
-from typing import Any, NamedTuple
+from typing import Any
 
 from imgdetect import logs
 from imgdetect.errors import Busy, DetectorFailed, DetectorTooSlow, Problem
+from imgdetect.nursery import Build, Crash, Nursery
 
 log = logs.get_logger(__name__)
-_PR_SET_PDEATHSIG = 1
-
-
-class Build(NamedTuple):
-    """How a child makes the object whose methods it is asked for; all of it can be pickled."""
-
-    factory: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    first_call: tuple[Any, ...] = ()  # a method and its arguments, to be warm before the first request
-
-
-class _Crash(NamedTuple):
-    """What a child answers when the method raised something that nobody foresaw."""
-
-    text: str
 
 
 class _Child:
-    """One process and the pipe to it; the process may change, the child stays."""
+    """One process of the nursery and the pipe to it; the process may change, the child stays."""
 
-    def __init__(self, build: Build, memory_bytes: int) -> None:
-        self._build = build
-        self._memory_bytes = memory_bytes
-        self._process: ForkServerProcess | None = None
+    def __init__(self, nursery: Nursery) -> None:
+        self._nursery = nursery
+        self._pid = 0
         self._pipe: Connection | None = None
 
-    def start(self) -> None:
-        """Start the process if there is none."""
-        if self._process is not None:
-            return
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([self._build.factory.__module__])
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._build, self._memory_bytes), daemon=True)
-        process.start()
-        theirs.close()
-        self._process, self._pipe = process, ours
+    def start(self) -> Connection:
+        """Start the process if there is none; returns the pipe to it."""
+        if self._pipe is None:
+            self._pid, self._pipe = self._nursery.fork()
+        return self._pipe
 
     def ask(self, method: str, arguments: tuple[Any, ...], timeout_seconds: float) -> Any:
         """The answer of a call.
@@ -73,29 +46,22 @@ class _Child:
             TimeoutError: none came in time.
             EOFError, OSError: the process died.
         """
-        self.start()
-        assert self._pipe is not None
-        self._pipe.send((method, arguments))
-        if not self._pipe.poll(timeout_seconds):
+        pipe = self.start()
+        pipe.send((method, arguments))
+        if not pipe.poll(timeout_seconds):
             raise TimeoutError
-        return self._pipe.recv()
+        return pipe.recv()
 
-    def kill(self) -> None:
-        """Kill the process and leave the rest to whoever is asking it."""
-        if self._process is not None:
-            self._process.kill()
+    def kill(self) -> int | None:
+        """Kill the process and wait until it is gone; returns its exit code."""
+        return self._nursery.kill(self._pid) if self._pipe else None
 
     def end(self) -> int | None:
-        """Kill the process and wait until it is gone; returns its exit code."""
-        if self._process is None or self._pipe is None:
-            return None
-        self._process.join(0.02)  # one that died by itself may tell why
-        self._process.kill()
-        self._process.join()
-        exit_code = self._process.exitcode
-        self._process.close()
-        self._pipe.close()
-        self._process = self._pipe = None
+        """Kill the process and close the pipe; returns the exit code."""
+        exit_code = self.kill()
+        if self._pipe:
+            self._pipe.close()
+            self._pipe = None
         return exit_code
 
 
@@ -133,7 +99,8 @@ class ProcessPool:
         self._pixels = 0
         self._busy: set[_Child] = set()
         self._closed = False
-        self._free = [_Child(build, memory_bytes) for _ in range(size)]
+        self._nursery = Nursery(build, memory_bytes)
+        self._free = [_Child(self._nursery) for _ in range(size)]
         for child in self._free:
             child.start()
 
@@ -163,7 +130,7 @@ class ProcessPool:
             answer = self._ask(child, method, arguments)
         finally:
             self._give_back(child, pixels)
-        if isinstance(answer, _Crash):
+        if isinstance(answer, Crash):
             # Content must not be able to cause a 500, so whatever a library makes of it is the picture's fault.
             log.error("detector failed", method=method, cause=answer.text)
             raise DetectorFailed()
@@ -176,10 +143,10 @@ class ProcessPool:
         with self._changed:
             self._closed = True
             for child in self._busy:
-                child.kill()
-            for child in self._free:
-                child.end()
-            self._free.clear()
+                child.kill()  # its caller finds the pipe closed
+            while self._free:
+                self._free.pop().end()
+            self._nursery.close()
             self._changed.notify_all()
 
     def _take(self, pixels: int) -> _Child:
@@ -210,9 +177,7 @@ class ProcessPool:
         with self._changed:
             self._busy.discard(child)
             self._pixels -= pixels
-            if self._closed:
-                child.end()
-            else:
+            if not self._closed:
                 self._free.append(child)
             self._changed.notify_all()
 
@@ -241,33 +206,3 @@ class ProcessPool:
             with suppress(OSError):  # tried again at the next call
                 child.start()
         return problem
-
-
-def _serve(pipe: Connection, build: Build, memory_bytes: int) -> None:
-    """The life of a child: build the object, then answer calls until the pipe is closed."""
-    # The terminal's Ctrl-C reaches the whole group; only the parent decides when a child ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # A child in a native loop would not notice that its pipe is closed: the kernel ends it with the fork server.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    target = build.factory(*build.arguments)
-    if build.first_call:
-        method, *arguments = build.first_call
-        getattr(target, method)(*arguments)
-    while True:
-        try:
-            method, arguments = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(_answer(target, method, arguments))
-
-
-def _answer(target: Any, method: str, arguments: list[Any]) -> Any:
-    try:
-        return getattr(target, method)(*arguments)
-    except Problem as problem:
-        return problem
-    except Exception:
-        return _Crash(traceback.format_exc())

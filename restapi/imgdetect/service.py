@@ -26,8 +26,9 @@ from imgdetect.detection import (
 from imgdetect.detectors import Detector
 from imgdetect.detectors.haar import BUNDLED
 from imgdetect.errors import NotFound, TooMuchWork
+from imgdetect.nursery import Build
 from imgdetect.pipeline import Looker
-from imgdetect.pool import Build, ProcessPool
+from imgdetect.pool import ProcessPool
 from imgdetect.records import Idempotency, Records
 from imgdetect.storages import Storage
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "imgdetect"
 RANKS = (
-    {"detection", "errors", "config", "backends", "metrics", "logs", "clock", "parameters"},
+    {"detection", "errors", "config", "backends", "metrics", "logs", "clock", "parameters", "nursery"},
     {"headers", "tiff", "boxes", "images", "annotate", "augment"},
     {"detectors", "storages", "queues", "cache", "database", "schema", "connections", "migrations", "pool"},
     {"pipeline", "records", "documents"},

@@ -11,7 +11,8 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from imgdetect.errors import Busy, DetectorFailed, DetectorTooSlow, InvalidRequest
-from imgdetect.pool import Build, ProcessPool
+from imgdetect.nursery import Build
+from imgdetect.pool import ProcessPool
 
 
 class Native:
