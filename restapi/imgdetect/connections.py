@@ -16,7 +16,9 @@ from imgdetect import errors
 
 # Any number that no other program on the same PostgreSQL server uses.
 _MIGRATION_LOCK = 7_216_340_551
-_SERVER_SECONDS = 2.5
+# Of a server: the wait for a free connection and for an answer together stay below three seconds.
+_POOL_SECONDS = 0.9
+_ANSWER_SECONDS = 2
 _NOT_THE_DATABASE = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
 
 
@@ -90,16 +92,19 @@ class Connections:
 
 
 def _parse(url: str) -> URL:
+    """The parts of a URL; no message repeats it, for it may hold a password."""
     try:
         parsed = make_url("sqlite://" if url == "memory:" else url)
+    except (exc.ArgumentError, ValueError):
+        raise ValueError("the database URL is not one; it looks like sqlite:///data/imgdetect.db") from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError(f"there is no database {parsed.get_backend_name()!r}; known here: postgresql, sqlite")
+    try:
         parsed.get_dialect().import_dbapi()
     except ModuleNotFoundError as error:
         raise ValueError(f"this database URL needs the package {error.name!r}, which is not installed") from None
     except exc.ArgumentError:
-        # The URL itself may hold a password and is not repeated.
-        raise ValueError("the database URL is not one; it looks like sqlite:///data/imgdetect.db") from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise ValueError(f"there is no database {parsed.get_backend_name()!r}; known here: postgresql, sqlite")
+        raise ValueError(f"there is no driver {parsed.drivername!r} for the database") from None
     return parsed
 
 
@@ -127,13 +132,14 @@ def _file_engine(url: URL, busy_seconds: float) -> Engine:
 
 
 def _server_engine(url: URL) -> Engine:
+    milliseconds = _ANSWER_SECONDS * 1000
     arguments = {
-        "connect_timeout": int(_SERVER_SECONDS),
-        "tcp_user_timeout": int(_SERVER_SECONDS * 1000),
-        "options": f"-c statement_timeout={int(_SERVER_SECONDS * 1000)}",
+        "connect_timeout": _ANSWER_SECONDS,
+        "tcp_user_timeout": milliseconds,
+        "options": f"-c statement_timeout={milliseconds}",
     }
     return create_engine(
-        url, connect_args=arguments, pool_size=5, max_overflow=10, pool_timeout=_SERVER_SECONDS, pool_pre_ping=True
+        url, connect_args=arguments, pool_size=5, max_overflow=10, pool_timeout=_POOL_SECONDS, pool_pre_ping=True
     )
 
 
