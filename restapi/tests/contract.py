@@ -9,12 +9,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+from flask.testing import FlaskClient
 from openapi_schema_validator import OAS30Validator
+from werkzeug.test import TestResponse
 
 OPENAPI = Path(__file__).parents[2] / "openapi.yaml"
 METHODS = ("get", "post", "delete")
 # What the `default` answer stands for: no other status may hide behind it.
-GENERAL = {405, 408, 414, 431, 500, 502, 504}
+GENERAL = {405, 408, 411, 412, 414, 421, 431, 500, 501, 502, 504, 505}
 PROBLEM = "application/problem+json"
 _SIGNATURES = {
     "image/jpeg": rb"\xff\xd8\xff",
@@ -49,6 +51,21 @@ def faults(value: Any, schema: dict[str, Any]) -> Iterator[str]:
     validator = OAS30Validator(whole, format_checker=OAS30Validator.FORMAT_CHECKER)
     for error in validator.iter_errors(value):
         yield f"{error.json_path}: {error.message[:300]}"
+
+
+# Assets of the pages, and the two addresses that flasgger adds; no part of the contract.
+_ASSETS = re.compile(r"/static/|/flasgger_static/|/apidocs/.")
+
+
+class CheckingClient(FlaskClient):
+    """Flask's test client that checks every answer; an application's `test_client_class`."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        """Send a request and check the answer."""
+        answer = super().open(*args, **kwargs)
+        if answer.request.method != "OPTIONS" and not _ASSETS.match(answer.request.path):
+            check(answer)
+        return answer
 
 
 def template_of(path: str) -> str | None:
@@ -101,7 +118,7 @@ def _differences(response: Any, template: str | None, method: str) -> Iterator[s
 
 def _undocumented(response: Any, template: str | None) -> Iterator[str]:
     """An address or a method that the contract does not have is a problem, never anything else."""
-    expected = {405} if template else {400, 403, 404, 405, 414, 429, 431, 502, 503, 504}
+    expected = {405} if template else GENERAL | {400, 403, 404, 429, 503}
     if response.status_code not in expected:
         yield f"status {response.status_code} of something that the contract does not have; expected {expected}"
     if response.status_code == 405 and "Allow" not in response.headers:

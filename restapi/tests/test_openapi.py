@@ -1,5 +1,6 @@
 """openapi.yaml is valid, complete in itself, and says what the application does."""
 
+import json
 import re
 import tempfile
 import unittest
@@ -13,7 +14,7 @@ from werkzeug.wrappers import Response
 from imgdetect import config, errors
 from imgdetect.parameters import DetectParameters, FormatParameters, ListParameters, UploadParameters
 from imgdetect.web import create_app
-from tests.contract import METHODS, check_response, contract, faults, resolved
+from tests.contract import METHODS, OPENAPI, check_response, contract, faults, resolved
 
 BASE = "/api/v1/objectdetection"
 FORM = "multipart/form-data"
@@ -150,6 +151,17 @@ class TheErrorsTest(unittest.TestCase):
             self.assertEqual(list(faults(document, {"$ref": "#/components/schemas/Problem"})), [], kind)
             without = kind("Some detail.").document()
             self.assertEqual(list(faults(without, {"$ref": "#/components/schemas/JobProblem"})), [], kind)
+
+
+class NginxTest(unittest.TestCase):
+    def test_every_problem_of_nginx_fits_the_schema(self) -> None:
+        template = (OPENAPI.parent / "nginx" / "nginx.conf.template").read_text(encoding="utf-8")
+        found = re.findall(r"""^ +\w+ '("type": "urn:imgdetect:problem:.*)';$""", template, re.MULTILINE)
+        self.assertGreater(len(found), 10)
+        for members in found:
+            text = members.replace("${MAX_UPLOAD_BYTES}", "1").replace("\\'", "'")
+            document = json.loads(f'{{{text}, "instance": "/x", "request_id": "12345678"}}')
+            self.assertEqual(list(faults(document, {"$ref": "#/components/schemas/Problem"})), [], text)
 
 
 class TheParametersTest(unittest.TestCase):
