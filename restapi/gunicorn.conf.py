@@ -30,7 +30,7 @@ except SettingsError as error:
     _refuse(error)
 bind = _settings.bind
 workers = _settings.workers
-worker_class = "gthread"
+worker_class = "imgdetect.web.gunicorn_worker.Worker"
 # A thread for each picture in work or in the line, and some that are always left for short requests.
 threads = _settings.effective_slots + _settings.waiting_line + 8
 worker_connections = 1000
@@ -46,6 +46,7 @@ limit_request_field_size = 8190
 _memory = Path("/dev/shm")  # noqa: S108 - gunicorn makes a file of its own there
 worker_tmp_dir = str(_memory) if _memory.is_dir() else None
 control_socket_disable = True
+forwarded_allow_ips = ""  # which proxies are believed is the application's business: IMGDETECT_TRUSTED_PROXIES
 proc_name = "imgdetect"
 accesslog = None
 errorlog = "-"
