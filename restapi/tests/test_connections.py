@@ -105,6 +105,19 @@ class OpeningTest(FileTest):
             pass
         self.assertEqual([statement for statement in begun if "BEGIN" in statement], ["BEGIN", "BEGIN IMMEDIATE"])
 
+    def test_a_new_file_that_another_process_is_writing_is_waited_for_but_not_for_ever(self):
+        other = self.raw()  # a file that is not in WAL mode yet, as when processes make it at once
+        other.execute("CREATE TABLE something (number INTEGER)")
+        other.execute("BEGIN IMMEDIATE")
+        self.assertRaises(errors.BackendUnavailable, self.opened(busy_seconds=0.1).list_records, "anna", 1)
+        migrating = threading.Thread(target=self.database.migrate)
+        migrating.start()
+        migrating.join(0.2)
+        self.assertTrue(migrating.is_alive())
+        other.execute("COMMIT")
+        migrating.join(10)
+        self.database.check()
+
     def test_it_refuses_an_address_that_is_none_and_never_repeats_a_password(self):
         for url, said in (
             ("nonsense", "is not one"),
@@ -289,7 +302,7 @@ while True:
             child = self.child(code)
             acknowledged = [int(child.stdout.readline()) for _ in range(random.randrange(5, 40))]
             child.kill()
-            acknowledged += [int(line) for line in child.communicate()[0].split()]
+            acknowledged += [int(line) for line in child.stdout.read().split()]
             stored = {record.id for record in self.database.list_records("anna", 99_999)}
             self.assertLessEqual({f"x{number}" for number in acknowledged}, stored)
             self.assertLessEqual(len(stored), len(acknowledged) + 2)  # r1, and one not yet acknowledged
