@@ -96,15 +96,15 @@ class SmallPictureParityTest(BundledParityTest):
 
 
 class OwnFileParityTest(ParityContract, unittest.TestCase):
-    scale_factors = (1.05, 1.1, 1.25)
+    scale_factors = (1.1, 1.25)
     least_boxes = 1000
 
     @classmethod
     def setUpClass(cls) -> None:
         cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         cls.pictures = (
-            cascades.bright_square((120, 90), (30, 20, 18, 12)),
-            cascades.noise(60, 50),
+            cascades.bright_square((80, 60), (30, 20, 18, 12)),
+            cascades.noise(44, 40),
         )
 
     def files(self) -> list[Path]:

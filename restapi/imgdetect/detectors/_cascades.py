@@ -134,13 +134,19 @@ def count_windows(window_wh: Size, size_wh: Size, scale_factor: float, min_size:
 
     A factor too close to 1 to count its scales (or below) costs what follows from their number, 1/log(factor).
     """
-    given = max(scale_factor, 1 + 1e-9)
+    given = min(max(1 + 1e-9, scale_factor), 1e6)
     factor = max(given, _FINEST_COUNTED)
     size = np.array(size_wh, np.float32)
     scales = _scales(window_wh, size, factor, min_size, max_size)
-    positions = (np.rint(size / scales[:, None]) + 1 - np.array(window_wh)).clip(0)
-    counted = float(np.ceil(positions / np.where(scales >= 2, 1, 2)[:, None]).prod(1).sum())
-    return math.ceil(counted * max(1.0, math.log(factor) / math.log(given)))
+    if not len(scales):
+        return 0
+    step = np.where(scales >= 2, 1, 2)
+    columns, rows = (np.rint(size / scales[:, None]) + 1 - np.array(window_wh)).clip(0).T
+    # Work is cut into stripes for threads; rows that do not fill the last one are left out.
+    stripes = max(1.0, float(np.ceil(columns[0] / 32)))
+    stripe = np.maximum((rows // step + stripes - 1) // stripes, 1) * step
+    counted = np.ceil(columns / step) * np.ceil(np.minimum(rows, stripes * stripe) / step)
+    return math.ceil(float(counted.sum()) * max(1.0, math.log(factor) / math.log(given)))
 
 
 def _scales(

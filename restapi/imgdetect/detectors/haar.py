@@ -51,7 +51,7 @@ def create(name: str, target: str, parameters: dict[str, str], *, working_pixels
         target: a key of BUNDLED, or the path of an XML file (new or old format).
         parameters: defaults that differ from the cascade's own: scale_factor, min_neighbors, min_size, max_size,
             equalize; class_name; engine.
-        working_pixels: larger pictures are scaled down to this many pixels.
+        working_pixels: pictures that have more, or would when turned, are scaled down to this many pixels.
     Raises:
         ValueError: a bad parameter, or a file that is missing or no cascade; one line.
     """
@@ -158,14 +158,16 @@ class _Frame:
     working_wh: Size
 
     @classmethod
-    def of(cls, image_wh: Size, roi: tuple[int, int, int, int] | None, working_pixels: int) -> _Frame:
+    def of(cls, image_wh: Size, options: DetectOptions, working_pixels: int) -> _Frame:
         width, height = image_wh
-        x, y, w, h = roi or (0, 0, width, height)
+        x, y, w, h = options.roi or (0, 0, width, height)
         left, top, right, bottom = max(0, x), max(0, y), min(width, x + w), min(height, y + h)
         if left >= right or top >= bottom:
             raise InvalidRequest.field("roi", f"lies outside the image, which is {width}x{height} pixels")
         crop = (left, top, right - left, bottom - top)
-        factor = min(1.0, math.sqrt(working_pixels / (crop[2] * crop[3])))
+        # Turned by 45 degrees, a long narrow picture needs a canvas of many times its pixels: the canvas counts.
+        canvas = max(math.prod(boxes.turned_size(crop[2:], degrees)) for degrees in options.rotations)
+        factor = min(1.0, math.sqrt(working_pixels / canvas))
         return cls(image_wh, crop, (max(1, int(crop[2] * factor)), max(1, int(crop[3] * factor))))
 
     @property
@@ -252,7 +254,7 @@ class HaarDetector:
             InvalidRequest: the roi lies outside the picture.
         """
         options = self.resolve(options)
-        frame = _Frame.of(size_wh, options.roi, self._working_pixels)
+        frame = _Frame.of(size_wh, options, self._working_pixels)
         return sum(self._windows(frame, options, degrees) for degrees in options.rotations)
 
     def _windows(self, frame: _Frame, options: DetectOptions, degrees: int) -> int:
@@ -274,7 +276,7 @@ class HaarDetector:
             DetectorFailed: the engine broke down, or the cascade accepts nearly everything.
         """
         options = self.resolve(options)
-        frame = _Frame.of((image.shape[1], image.shape[0]), options.roi, self._working_pixels)
+        frame = _Frame.of((image.shape[1], image.shape[0]), options, self._working_pixels)
         grey = _grey(image, frame)
         looks = self._looks(grey, frame, options)
         found = _find(looks, frame, options.min_neighbors or 0)
@@ -318,8 +320,9 @@ class HaarDetector:
 
     def _hint(self, frame: _Frame, options: DetectOptions, lower: list[dict[str, int]], brightness: float) -> str:
         window = "{}x{}".format(*self._window_wh)
-        turned = [boxes.turned_size(frame.working_wh, degrees) for degrees in options.rotations]
-        if not any(w >= self._window_wh[0] and h >= self._window_wh[1] for w, h in turned):
+        upright, across = frame.working_wh, frame.working_wh[::-1]
+        sizes = [across if degrees % 180 == 90 else upright for degrees in options.rotations]
+        if not any(w >= self._window_wh[0] and h >= self._window_wh[1] for w, h in sizes):
             looked = "part of the image that was looked at" if options.roi else "image"
             return f"The {looked} is smaller than the smallest object this detector can see ({window} pixels)."
         if lower and lower[0]["min_neighbors"]:  # every candidate by itself is nothing to recommend
