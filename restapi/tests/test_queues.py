@@ -1,5 +1,8 @@
 """What every queue of jobs has to do, and how threads share the work."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 import unittest
@@ -196,6 +199,25 @@ class ThreadQueueTest(QueueContract, unittest.TestCase):
         self.assertEqual(self.jobs.ended, [])
         self.jobs.go_on.set()
         self.assertTrue(self.jobs.wait_for(1))
+
+    def test_a_program_that_forgets_to_close_ends_after_its_jobs(self):
+        code = """
+import time
+from imgdetect.queues import threads
+queue = threads.create("", {"workers": "2"}, lambda job: (time.sleep(0.3), print(job, flush=True)))
+queue.work()
+queue.submit("job")
+"""
+        path = os.pathsep.join(sys.path)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        self.assertEqual(done.stdout, "job\n")
 
     def test_a_job_may_close_its_own_queue(self):
         ended = threading.Event()

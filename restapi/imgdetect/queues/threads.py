@@ -10,6 +10,7 @@ from collections.abc import Callable
 from imgdetect import errors, logs
 from imgdetect.backends import refuse_unknown
 
+_LOOK_UP_SECONDS = 1.0
 _log = logs.get_logger(__name__)
 
 
@@ -87,7 +88,11 @@ class ThreadQueue:
     def _serve(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
+                while not self._waiting and not self._closed:
+                    # A program that ends without closing its queue is not to hang for ever behind this thread.
+                    if not threading.main_thread().is_alive():
+                        return
+                    self._changed.wait(_LOOK_UP_SECONDS)
                 if self._closed:
                     return
                 job_id = self._waiting.popleft()
