@@ -187,6 +187,13 @@ class PassingTest(NginxCase):
                 self.assert_problem(received, 404, path.partition("?")[0])
         self.assertEqual(self.upstream.seen, [])
 
+    def test_a_file_that_is_gone_is_a_problem_that_nobody_keeps(self) -> None:
+        answer = requests.get(f"{self.nginx.url}/accel/ab/gone.jpg", timeout=WAIT_SECONDS)
+        self.assertEqual((answer.status_code, answer.json()["code"]), (404, "not-found"))
+        self.assertEqual(answer.headers["Content-Type"], "application/problem+json")
+        self.assertIn("no-store", answer.headers["Cache-Control"])
+        self.assertNotIn("ETag", answer.headers)
+
     def test_it_compresses_scripts_and_not_answers(self) -> None:
         wanted = {"Accept-Encoding": "gzip"}
         script = requests.get(f"{self.nginx.url}/script.js", headers=wanted, timeout=WAIT_SECONDS)

@@ -77,7 +77,8 @@ def _answer_to(path: str) -> tuple[dict[str, str], bytes]:
         "Cache-Control": "no-store",
     }
     if path.startswith("/accel/"):
-        return own | {"X-Accel-Redirect": "/_files/" + path.removeprefix("/accel/"), "ETag": '"of-the-upstream"'}, b""
+        file = "/_files/" + path.removeprefix("/accel/")
+        return own | {"X-Accel-Redirect": file, "ETag": '"etag"', "Cache-Control": "private, immutable"}, b""
     if path == "/bare":
         return {"Content-Type": "text/plain"}, b"bare"
     if path == "/script.js":
