@@ -1,6 +1,6 @@
 """Makes the Postman collection from openapi.yaml: one request per operation, in an order that can be run, with tests.
 
-Usage: scripts/make_postman.py [FILE]        default postman/imgdetect.postman_collection.json
+Usage: python scripts/make_postman.py [FILE]        default postman/imgdetect.postman_collection.json
 """
 
 from __future__ import annotations
