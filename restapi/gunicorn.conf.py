@@ -6,10 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Each process keeps its metrics in files that any process can add up; they are worthless after a restart. The
-# folder has to be known before prometheus_client is imported for the first time.
-_metrics_folder = tempfile.mkdtemp(prefix="imgdetect-metrics-")
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_folder
+# What the processes of one server share while they run: their metrics, in files that any of them can add up, and the
+# children that look at pictures. prometheus_client wants to know its folder before it is imported for the first time.
+_shared = tempfile.mkdtemp(prefix="imgdetect-")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["IMGDETECT_POOL_DIR"] = _shared
 
 from prometheus_client import multiprocess  # noqa: E402
 
@@ -20,7 +20,7 @@ from imgdetect.errors import Problem  # noqa: E402
 
 def _refuse(error):
     print(f"imgdetect: {error}", file=sys.stderr)
-    shutil.rmtree(_metrics_folder, ignore_errors=True)
+    shutil.rmtree(_shared, ignore_errors=True)
     sys.exit(2)
 
 
@@ -81,5 +81,5 @@ def child_exit(server, worker):
 
 
 def on_exit(server):
-    """Remove the folder of metrics."""
-    shutil.rmtree(_metrics_folder, ignore_errors=True)
+    """Remove what the processes shared."""
+    shutil.rmtree(_shared, ignore_errors=True)

@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
 
     bind: str = Field("127.0.0.1:8000", pattern=r".+:\d+$", description="Address that gunicorn listens on")
-    workers: int = Field(1, ge=1, le=64, description="Processes that serve; each has its own slots and waiting line")
+    workers: int = Field(1, ge=1, le=64, description="Processes that serve; they share the slots")
     data_dir: Path = Field(Path("data"), description="Folder of everything that is kept by default")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder")
     storage_url: str = Field("", description="Where pictures are kept: file:FOLDER or memory:; empty: the data folder")
@@ -54,8 +54,11 @@ class Settings(BaseSettings):
     max_windows: int = Field(50_000_000, ge=1, description="Most windows one request may cost, all rotations together")
     min_scale_factor: float = Field(1.05, gt=1, le=2, description="Smallest scale_factor a request may ask for")
     deadline_seconds: float = Field(30, gt=0, le=600, description="Time after which the work on a picture is stopped")
-    slots: int = Field(0, ge=0, description="Pictures looked at at once by one process; 0: the machine's cores, shared")
-    waiting_line: int = Field(16, ge=0, description="Requests that may wait for a slot in one process; more get 503")
+    slots: int = Field(0, ge=0, description="Pictures looked at at once, by all processes together; 0: one a core")
+    waiting_line: int = Field(16, ge=0, description="Requests that may wait for a slot; more get 503")
+    pool_dir: Path | None = Field(
+        None, description="Folder where processes meet that share slots; gunicorn sets it"
+    )
     retention_days: float = Field(0, ge=0, description="Records older than this are pruned; 0: never")
     max_stored_bytes: int = Field(0, ge=0, description="Oldest records are pruned above this many bytes; 0: no limit")
     accel_prefix: str = Field("", description="nginx location for X-Accel-Redirect, for example /_files/; empty: off")
@@ -98,8 +101,8 @@ class Settings(BaseSettings):
 
     @property
     def effective_slots(self) -> int:
-        """Pictures one process looks at at once: the cores this machine or container may use, shared by the workers."""
-        return self.slots or max(1, round(usable_cores() / self.workers))
+        """Pictures looked at at once: one for each core this machine or container may use, unless set."""
+        return self.slots or usable_cores()
 
 
 def load(overrides: dict[str, Any] | None = None) -> Settings:

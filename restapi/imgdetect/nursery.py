@@ -1,11 +1,20 @@
-"""Where children come from: a small single-threaded process that is warm and forks a copy of itself when asked.
+"""Where children come from: a small single-threaded process that is warm, forks copies of itself, and lends them out.
 
-A server of many threads must not fork, and a fresh interpreter takes half a second to load what a child needs. So each
-server process keeps one nursery: it builds the object that does the native work, once, and every child is forked from
-it in milliseconds with all of that in place. It also reaps: a child is killed through its nursery, its true parent, so
-that a process id can never mean somebody else by then.
+A server of many threads must not fork, and a fresh interpreter takes half a second to load what a child needs. So the
+processes of one server share a nursery. It builds the object that does the native work once; every child is forked
+from it in milliseconds with all of that in place. One loop without locks keeps the line, lends a free child to the
+caller whose turn it is by handing over the pipe to it, kills a child at its caller's deadline, and replaces those that
+died. It ends when no server process is left.
 
 (The standard library's fork server does not serve here: it runs the main module of its user again in every child.)
+
+What is said on a caller's connection, one message each:
+
+    look PIXELS   a child is wanted    -> child (with the pipe), or busy
+    done          its answer was read; the child is free
+    lost          its pipe was closed  -> deadline, or died EXIT_CODE
+    state         how busy is it?      -> BUSY WAITING
+    member        the nursery lives as long as this connection
 """
 
 from __future__ import annotations
@@ -15,12 +24,12 @@ import gc
 import os
 import pickle
 import resource
+import selectors
 import signal
 import socket
-import subprocess
-import sys
-import threading
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,16 +37,26 @@ from typing import Any, NamedTuple
 
 from imgdetect.errors import Problem
 
+MESSAGE_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
-_MESSAGE_BYTES = 1 << 16
 
 
 class Build(NamedTuple):
-    """How the nursery makes the object whose methods children are asked for; all of it can be pickled."""
+    """How to make the object whose methods the children are asked for; all of it can be pickled."""
 
     factory: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
     first_call: tuple[Any, ...] = ()  # a method and its arguments, so that children are warm
+
+
+class Limits(NamedTuple):
+    """How much may go on at once."""
+
+    children: int
+    waiting_line: int  # callers that may wait for a child; one more is told busy
+    max_pixels: int  # in work at once; a single picture is always admitted
+    deadline_seconds: float  # longest time to wait for a child, and longest time a child may work on one call
+    memory_bytes: int  # address space of a child
 
 
 class Crash(NamedTuple):
@@ -46,147 +65,235 @@ class Crash(NamedTuple):
     text: str
 
 
-class Nursery:
-    """The server's end: starts the process when it is needed, again if it was lost.
+class _Child:
+    """A process and our end of the pipe to it, which callers get a copy of."""
+
+    def __init__(self, target: Any, memory_bytes: int) -> None:
+        self.pipe, theirs = socket.socketpair()
+        nursery = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            fd = theirs.detach()
+            os.closerange(3, fd)
+            os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX"))
+            _serve(Connection(fd), target, memory_bytes, nursery)
+            os._exit(0)
+        theirs.close()
+
+    def end(self) -> int:
+        """Kill it and wait until it is gone; returns the exit code, which tells when it had died by itself."""
+        self.pipe.close()
+        os.kill(self.pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+class _Caller:
+    """One connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.pixels = 0
+        self.until = float("inf")  # monotonic seconds
+        self.child: _Child | None = None
+        self.lost = b""  # why its child was taken away
+
+    def tell(self, message: bytes, *fds: int) -> None:
+        """Send a message; one who is gone is noticed when its connection is read."""
+        try:
+            socket.send_fds(self.connection, [message], fds)
+        except OSError:
+            return
+
+
+class _Nursery:
+    """The loop."""
+
+    def __init__(self, listener: socket.socket, target: Any, limits: Limits) -> None:
+        self._listener = listener
+        self._target = target
+        self._limits = limits
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, selectors.EVENT_READ, None)
+        self._members: set[_Caller] = set()
+        self._line: deque[_Caller] = deque()
+        self._busy: set[_Caller] = set()
+        self._pixels = 0
+        self._free: list[_Child] = []
+        for _ in range(limits.children):
+            self._new_child()
+
+    def run(self) -> None:
+        """Lend out children until the last member has left."""
+        had_members = False
+        while self._members or not had_members:
+            had_members = had_members or bool(self._members)
+            for key, _ in self._selector.select(self._next_deadline()):
+                if key.data is None:
+                    self._accept()
+                elif isinstance(key.data, _Caller):
+                    self._hear(key.data)
+                else:
+                    self._bury(key.data)
+            self._end_overdue()
+            self._lend()
+        for child in (*self._free, *(caller.child for caller in self._busy)):
+            if child:
+                child.end()
+
+    def _accept(self) -> None:
+        connection, _ = self._listener.accept()
+        self._selector.register(connection, selectors.EVENT_READ, _Caller(connection))
+
+    def _hear(self, caller: _Caller) -> None:
+        try:
+            word, _, argument = caller.connection.recv(MESSAGE_BYTES).partition(b" ")
+        except OSError:
+            word = b""
+        if word == b"look":
+            self._queue(caller, int(argument))
+        elif word == b"done":
+            self._take_back(caller)
+        elif word == b"lost":
+            if caller.child:
+                caller.lost = b"died %d" % self._replace(caller)
+            caller.tell(caller.lost)
+        elif word == b"state":
+            caller.tell(b"%d %d" % (len(self._busy), len(self._line)))
+        elif word == b"member":
+            self._members.add(caller)
+        else:
+            self._drop(caller)
+
+    def _queue(self, caller: _Caller, pixels: int) -> None:
+        caller.pixels = pixels
+        at_once = not self._line and self._may_go(caller)
+        if not at_once and len(self._line) >= self._limits.waiting_line:
+            caller.tell(b"busy")
+        else:
+            caller.until = time.monotonic() + self._limits.deadline_seconds
+            self._line.append(caller)
+
+    def _may_go(self, caller: _Caller) -> bool:
+        fits = not self._busy or self._pixels + caller.pixels <= self._limits.max_pixels
+        return bool(self._free) and fits
+
+    def _lend(self) -> None:
+        """Give free children to those whose turn it is."""
+        while self._line and self._may_go(self._line[0]):
+            caller = self._line.popleft()
+            child = self._free.pop()
+            self._selector.unregister(child.pipe)
+            caller.child = child
+            caller.until = time.monotonic() + self._limits.deadline_seconds
+            self._busy.add(caller)
+            self._pixels += caller.pixels
+            caller.tell(b"child", child.pipe.fileno())
+
+    def _take_back(self, caller: _Caller) -> None:
+        if child := self._release(caller):
+            self._add(child)
+
+    def _release(self, caller: _Caller) -> _Child | None:
+        """End the loan of a caller that has one; returns the child."""
+        child, caller.child = caller.child, None
+        if child:
+            self._busy.discard(caller)
+            self._pixels -= caller.pixels
+            caller.until = float("inf")
+        return child
+
+    def _replace(self, caller: _Caller) -> int:
+        """Kill the child of a caller and put another in its place; returns its exit code."""
+        child = self._release(caller)
+        exit_code = child.end() if child else 0
+        self._new_child()
+        return exit_code
+
+    def _bury(self, child: _Child) -> None:
+        """Replace a child that died while it was free; nobody has lost anything."""
+        self._selector.unregister(child.pipe)
+        self._free.remove(child)
+        child.end()
+        self._new_child()
+
+    def _drop(self, caller: _Caller) -> None:
+        """Forget a caller whose connection is closed; a child that still works for it is of no use."""
+        self._members.discard(caller)
+        if caller in self._line:
+            self._line.remove(caller)
+        if caller.child:
+            self._replace(caller)
+        self._selector.unregister(caller.connection)
+        caller.connection.close()
+
+    def _new_child(self) -> None:
+        self._add(_Child(self._target, self._limits.memory_bytes))
+
+    def _add(self, child: _Child) -> None:
+        self._selector.register(child.pipe, selectors.EVENT_READ, child)
+        self._free.append(child)
+
+    def _next_deadline(self) -> float | None:
+        """Seconds until the next one; None where nobody waits for anything."""
+        until = min((caller.until for caller in (*self._line, *self._busy)), default=None)
+        return None if until is None else max(0.0, until - time.monotonic())
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        for caller in [c for c in self._busy if c.until <= now]:
+            caller.lost = b"deadline"
+            self._replace(caller)
+        for caller in [c for c in self._line if c.until <= now]:
+            self._line.remove(caller)
+            caller.until = float("inf")
+            caller.tell(b"busy")
+
+
+def tend(starter_fd: int, address: str) -> None:
+    """The life of the nursery.
 
     Args:
-        build: what every child serves.
-        memory_bytes: address space of a child.
+        starter_fd: a socket on which the starter sends the pickled (Build, Limits), and is answered "built" or why not.
+        address: path of the socket to listen on.
     """
-
-    def __init__(self, build: Build, memory_bytes: int) -> None:
-        self._build = build
-        self._memory_bytes = memory_bytes
-        self._lock = threading.Lock()
-        self._closed = False
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-
-    def fork(self) -> tuple[int, Connection]:
-        """A new child: its process id and the pipe to it.
-
-        Raises:
-            ValueError: the object could not be built, for a reason that it gave.
-            OSError: there is no process to be had.
-        """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                answer = self._ask(b"fork", theirs.fileno())
-            except (EOFError, OSError):
-                self._lose()  # the nursery itself died: a second one is the last try
-                answer = self._ask(b"fork", theirs.fileno())
-        return int(answer), Connection(ours.detach())
-
-    def kill(self, pid: int) -> int | None:
-        """Kill a child and wait until it is gone; returns its exit code, None where it is not known."""
+    with socket.socket(fileno=starter_fd) as starter:
+        if os.fork():  # the starter waits for this process only; the nursery may outlive it
+            return
+        # The terminal's Ctrl-C and a supervisor's SIGTERM reach every process of the server, which still needs this
+        # one to finish what it has begun.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
-            return int(self._ask(b"kill %d" % pid)) if self._control else None
-        except (EOFError, OSError):
-            return None
-
-    def close(self) -> None:
-        """End the process for good; its children end with it."""
-        self._closed = True
-        self._lose()
-
-    def _ask(self, command: bytes, fd: int | None = None) -> bytes:
-        with self._lock:
-            control = self._control or self._start()
-            socket.send_fds(control, [command], [] if fd is None else [fd])
-            answer = control.recv(_MESSAGE_BYTES)
-        if not answer:
-            raise EOFError
-        return answer
-
-    def _start(self) -> socket.socket:
-        if self._closed:
-            raise OSError("closed")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            tend = f"from imgdetect.nursery import tend; tend({theirs.fileno()})"
-            code = f"import sys; sys.path[:] = {sys.path!r}; {tend}"
-            # Our own interpreter and code, and no shell.
-            self._process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()])  # noqa: S603
-        ours.send(pickle.dumps((self._build, self._memory_bytes)))
-        built = ours.recv(_MESSAGE_BYTES)
-        if built != b"built":
-            ours.close()
-            self._process.kill()
-            self._process.wait()
-            raise ValueError(built.decode() or "the process that loads the detectors died")
-        self._control = ours
-        return ours
-
-    def _lose(self) -> None:
-        with self._lock:
-            if self._control is not None:
-                self._control.close()
-                self._control = None
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-                self._process = None
-
-
-def tend(control_fd: int) -> None:
-    """The life of the nursery: build the object, then fork and kill children until the server is gone."""
-    # The terminal's Ctrl-C reaches the whole group; only the server decides when this ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with socket.socket(fileno=control_fd) as control:
-        try:
-            build, memory_bytes = pickle.loads(control.recv(_MESSAGE_BYTES))  # noqa: S301 - our own parent sent it
+            build, limits = pickle.loads(starter.recv(MESSAGE_BYTES))  # noqa: S301 - the server itself sent it
             target = build.factory(*build.arguments)
             if build.first_call:
                 method, *arguments = build.first_call
                 getattr(target, method)(*arguments)
         except (ValueError, Problem) as error:
-            control.send(str(error).encode()[:_MESSAGE_BYTES])
+            starter.send(str(error).encode()[:MESSAGE_BYTES])
             return
         threads = len([*Path("/proc/self/task").iterdir()])
         if threads != 1:
             raise RuntimeError(f"a nursery with {threads} threads cannot fork")
         gc.collect()
         gc.freeze()  # the children share these pages as long as nobody writes to them
-        control.send(b"built")
-        _fork_and_kill(control, target, memory_bytes)
-
-
-def _fork_and_kill(control: socket.socket, target: Any, memory_bytes: int) -> None:
-    while True:
-        command, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 1)
-        if not command:
-            return
-        word, _, pid = command.partition(b" ")
-        if word == b"kill":
-            control.send(b"%d" % _reap(int(pid)))
-            continue
-        nursery = os.getpid()
-        child = os.fork()
-        if child == 0:
-            control.close()
-            _serve(Connection(fds[0]), target, memory_bytes, nursery)
-            os._exit(0)
-        os.close(fds[0])
-        control.send(b"%d" % child)
-
-
-def _reap(pid: int) -> int:
-    """Kill a child and wait for it; returns its exit code, which tells when it had died by itself."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except (ProcessLookupError, ChildProcessError):  # asked twice
-        return 0
+        Path(address).unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(address)
+            listener.listen(1024)
+            nursery = _Nursery(listener, target, limits)
+            starter.send(b"built")
+            starter.close()
+            nursery.run()
+            Path(address).unlink(missing_ok=True)
 
 
 def _serve(pipe: Connection, target: Any, memory_bytes: int, nursery: int) -> None:
-    """The life of a child: answer calls until the pipe is closed."""
+    """The life of a child: answer calls until it is killed."""
     # A child in a native loop would not notice that its pipe is closed: the kernel ends it with the nursery.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != nursery:
         return
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:

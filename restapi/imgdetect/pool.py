@@ -1,8 +1,8 @@
 """Child processes that do the native work and can be killed without harming anyone else.
 
 Native code cannot be interrupted in a thread, and a crash in it takes its whole process along. So each picture is
-looked at in a child of the nursery: a child that does not answer in time is killed
-and replaced, one that dies fails only its own picture.
+looked at in a child of the nursery: a child that does not answer in time is killed and replaced, one that dies fails
+only its own picture. All processes of a server share one nursery, so that no child is idle while a picture waits.
 
 Pictures are admitted in the order they came, each when a child is free and the pixels in work leave room for it, so
 that several large pictures at once wait for each other instead of adding up in memory.
@@ -10,109 +10,65 @@ that several large pictures at once wait for each other instead of adding up in 
 
 from __future__ import annotations
 
+import fcntl
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from imgdetect import logs
-from imgdetect.errors import Busy, DetectorFailed, DetectorTooSlow, Problem
-from imgdetect.nursery import Build, Crash, Nursery
+from imgdetect.errors import BackendUnavailable, Busy, DetectorFailed, DetectorTooSlow, Problem
+from imgdetect.nursery import MESSAGE_BYTES, Build, Crash, Limits
 
 log = logs.get_logger(__name__)
-
-
-class _Child:
-    """One process of the nursery and the pipe to it; the process may change, the child stays."""
-
-    def __init__(self, nursery: Nursery) -> None:
-        self._nursery = nursery
-        self._pid = 0
-        self._pipe: Connection | None = None
-
-    def start(self) -> Connection:
-        """Start the process if there is none; returns the pipe to it."""
-        if self._pipe is None:
-            self._pid, self._pipe = self._nursery.fork()
-        return self._pipe
-
-    def ask(self, method: str, arguments: tuple[Any, ...], timeout_seconds: float) -> Any:
-        """The answer of a call.
-
-        Raises:
-            TimeoutError: none came in time.
-            EOFError, OSError: the process died.
-        """
-        pipe = self.start()
-        pipe.send((method, arguments))
-        if not pipe.poll(timeout_seconds):
-            raise TimeoutError
-        return pipe.recv()
-
-    def kill(self) -> int | None:
-        """Kill the process and wait until it is gone; returns its exit code."""
-        return self._nursery.kill(self._pid) if self._pipe else None
-
-    def end(self) -> int | None:
-        """Kill the process and close the pipe; returns the exit code."""
-        exit_code = self.kill()
-        if self._pipe:
-            self._pipe.close()
-            self._pipe = None
-        return exit_code
 
 
 class ProcessPool:
     """A fixed number of children and a bounded line in front of them.
 
     Args:
-        build: what each child makes at its start.
-        size: how many children.
-        waiting_line: how many callers may wait for a child; one more is told Busy at once.
-        max_pixels: pixels in work at once; a single picture is always admitted.
-        deadline_seconds: longest time to wait for a child, and longest time a child may work on one call.
-        memory_bytes: address space of a child.
-        on_replaced: told the reason whenever a child had to be replaced: "deadline" or "died".
+        build: what every child serves.
+        limits: how much may go on at once.
+        folder: where the processes that share the children meet; None for children of our own.
+        on_replaced: told the reason whenever a call cost a child: "deadline" or "died".
+    Raises:
+        ValueError: the object that the children serve could not be built.
     """
 
     def __init__(
         self,
         build: Build,
-        *,
-        size: int,
-        waiting_line: int,
-        max_pixels: int,
-        deadline_seconds: float,
-        memory_bytes: int = 4 << 30,
+        limits: Limits,
+        folder: Path | None = None,
         on_replaced: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        self.size = size
-        self._waiting_line = waiting_line
-        self._max_pixels = max_pixels
-        self._deadline_seconds = deadline_seconds
+        self._build = build
+        self._limits = limits
+        self._own_folder = None if folder else tempfile.mkdtemp(prefix="imgdetect-pool-")
+        self._folder = folder or Path(str(self._own_folder))
+        self._address = str(self._folder / "nursery.sock")
         self._on_replaced = on_replaced
-        self._changed = threading.Condition()
-        self._line: deque[object] = deque()
-        self._pixels = 0
-        self._busy: set[_Child] = set()
+        self._lock = threading.Lock()
+        self._member: socket.socket | None = None
         self._closed = False
-        self._nursery = Nursery(build, memory_bytes)
-        self._free = [_Child(self._nursery) for _ in range(size)]
-        for child in self._free:
-            child.start()
+        self._join()
 
     @property
     def busy(self) -> int:
-        """Children at work."""
-        return len(self._busy)
+        """Children at work, for all processes that share them."""
+        return self._state()[0]
 
     @property
     def waiting(self) -> int:
         """Callers in the line."""
-        return len(self._line)
+        return self._state()[1]
 
     def run(self, pixels: int, method: str, *arguments: Any) -> Any:
         """Call a method of the children's object in a free child.
@@ -125,11 +81,15 @@ class ProcessPool:
             DetectorFailed: the child died, or the method raised something other than a Problem.
             Problem: what the method raised.
         """
-        child = self._take(pixels)
-        try:
-            answer = self._ask(child, method, arguments)
-        finally:
-            self._give_back(child, pixels)
+        control, pipe = self._borrow(pixels)
+        with control:
+            try:
+                with pipe:
+                    pipe.send((method, arguments))
+                    answer = pipe.recv()
+            except (EOFError, OSError):
+                self._lost(control, method)
+            control.send(b"done")
         if isinstance(answer, Crash):
             # Content must not be able to cause a 500, so whatever a library makes of it is the picture's fault.
             log.error("detector failed", method=method, cause=answer.text)
@@ -139,70 +99,109 @@ class ProcessPool:
         return answer
 
     def close(self) -> None:
-        """End every child, at once; calls under way end with DetectorFailed, waiting ones with Busy."""
-        with self._changed:
+        """Leave the children; the last one to leave ends them, and calls under way end with Busy."""
+        with self._lock:
             self._closed = True
-            for child in self._busy:
-                child.kill()  # its caller finds the pipe closed
-            while self._free:
-                self._free.pop().end()
-            self._nursery.close()
-            self._changed.notify_all()
+            if self._member is None:
+                return
+            self._member.close()
+            self._member = None
+            if self._own_folder:
+                self._wait_until_gone()
+                shutil.rmtree(self._own_folder, ignore_errors=True)
 
-    def _take(self, pixels: int) -> _Child:
-        """Wait in line for a free child."""
-        until = time.monotonic() + self._deadline_seconds
-        ticket = object()
-        with self._changed:
-            at_once = not self._line and self._may_go(pixels)
-            if not at_once and len(self._line) >= self._waiting_line:
-                raise Busy()
-            self._line.append(ticket)
+    def _borrow(self, pixels: int) -> tuple[socket.socket, Connection]:
+        """Wait for a child; returns our connection to the nursery and the pipe to the child."""
+        for _ in range(2):  # a nursery that was lost is started again
+            control = self._connect()
             try:
-                while not (self._line[0] is ticket and self._may_go(pixels)):
-                    if self._closed or not self._changed.wait(until - time.monotonic()):
-                        raise Busy()
-                child = self._free.pop()
-            finally:
-                self._line.remove(ticket)
-                self._changed.notify_all()
-            self._busy.add(child)
-            self._pixels += pixels
-            return child
+                control.send(b"look %d" % pixels)
+                message, fds, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 1)
+            except OSError:
+                message, fds = b"", []
+            if message == b"child":
+                return control, Connection(fds[0])
+            control.close()
+            if message == b"busy" or self._closed:
+                raise Busy()
+        raise BackendUnavailable("The processes that look at pictures cannot be reached.")
 
-    def _may_go(self, pixels: int) -> bool:
-        return bool(self._free) and (not self._busy or self._pixels + pixels <= self._max_pixels)
-
-    def _give_back(self, child: _Child, pixels: int) -> None:
-        with self._changed:
-            self._busy.discard(child)
-            self._pixels -= pixels
-            if not self._closed:
-                self._free.append(child)
-            self._changed.notify_all()
-
-    def _ask(self, child: _Child, method: str, arguments: tuple[Any, ...]) -> Any:
-        """Have a child do a call; the process of one that does not answer is replaced."""
-        problem: Problem
+    def _lost(self, control: socket.socket, method: str) -> NoReturn:
+        """Learn why the child was lost and say so."""
         try:
-            return child.ask(method, arguments, self._deadline_seconds)
-        except TimeoutError:
-            reason = "deadline"
-            problem = DetectorTooSlow(
-                f"The work was stopped after {self._deadline_seconds:g} s. A larger scale_factor or min_size, a roi or"
-                " fewer rotations make it quicker.",
-                deadline_seconds=self._deadline_seconds,
+            control.send(b"lost")
+            reason, _, exit_code = control.recv(MESSAGE_BYTES).decode().partition(" ")
+        except OSError:
+            reason, exit_code = "", ""
+        if self._closed:
+            raise Busy()
+        reason = reason or "died"
+        log.error("child replaced", reason=reason, method=method, exit_code=exit_code)
+        self._on_replaced(reason)
+        if reason == "deadline":
+            raise DetectorTooSlow(
+                f"The work was stopped after {self._limits.deadline_seconds:g} s. A larger scale_factor or min_size, a"
+                " roi or fewer rotations make it quicker."
             )
-        except (EOFError, OSError):
-            reason, problem = "died", DetectorFailed()
+        raise DetectorFailed()
+
+    def _state(self) -> tuple[int, int]:
+        with self._connect() as control:
+            control.send(b"state")
+            busy, waiting = control.recv(MESSAGE_BYTES).split()
+            return int(busy), int(waiting)
+
+    def _connect(self) -> socket.socket:
+        try:
+            return _connected(self._address)
+        except OSError:
             if self._closed:
                 raise Busy() from None
-        except BaseException:
-            child.end()  # half an answer may be in its pipe
-            raise
-        log.error("child replaced", reason=reason, method=method, exit_code=child.end())
-        self._on_replaced(reason)
-        if not self._closed:
-            with suppress(OSError):  # tried again at the next call
-                child.start()
-        return problem
+            self._join()
+            return _connected(self._address)
+
+    def _join(self) -> None:
+        """Become a member of the nursery; start it where there is none."""
+        with self._lock, (self._folder / "nursery.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            try:
+                member = _connected(self._address)
+            except OSError:
+                self._start()
+                member = _connected(self._address)
+            member.send(b"member")
+            if self._member is not None:
+                self._member.close()
+            self._member = member
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            with theirs:
+                tend = f"from imgdetect.nursery import tend; tend({theirs.fileno()}, {self._address!r})"
+                code = f"import sys; sys.path[:] = {sys.path!r}; {tend}"
+                # Our own interpreter and code, and no shell. Its process goes at once and leaves the nursery behind.
+                subprocess.run([sys.executable, "-c", code], pass_fds=[theirs.fileno()], check=False)  # noqa: S603
+            ours.send(pickle.dumps((self._build, self._limits)))
+            built = ours.recv(MESSAGE_BYTES)
+        if built != b"built":
+            raise ValueError(built.decode() or "the process that loads the detectors died; the log may tell why")
+
+    def _wait_until_gone(self) -> None:
+        """Wait until the nursery has ended its children and itself."""
+        try:
+            with _connected(self._address) as connection:
+                connection.settimeout(10)
+                connection.recv(1)
+        except OSError:
+            return
+
+
+def _connected(address: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return connection

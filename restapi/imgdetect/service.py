@@ -26,11 +26,14 @@ from imgdetect.detection import (
 from imgdetect.detectors import Detector
 from imgdetect.detectors.haar import BUNDLED
 from imgdetect.errors import NotFound, TooMuchWork
-from imgdetect.nursery import Build
+from imgdetect.nursery import Build, Limits
 from imgdetect.pipeline import Looker
 from imgdetect.pool import ProcessPool
 from imgdetect.records import Idempotency, Records
 from imgdetect.storages import Storage
+
+# Address space of a child; the largest picture that the settings can allow needs about half of it.
+CHILD_MEMORY_BYTES = 4 << 30
 
 
 class Look(NamedTuple):
@@ -125,10 +128,14 @@ class DetectionService:
         storage, database, results = _backends(settings)
         pool = ProcessPool(
             Build(Looker, (detector_urls(settings), settings.working_pixels), ("warm_up", settings.default_detector)),
-            size=settings.effective_slots,
-            waiting_line=settings.waiting_line,
-            max_pixels=settings.max_pixels,
-            deadline_seconds=settings.deadline_seconds,
+            Limits(
+                children=settings.effective_slots,
+                waiting_line=settings.waiting_line,
+                max_pixels=settings.max_pixels,
+                deadline_seconds=settings.deadline_seconds,
+                memory_bytes=CHILD_MEMORY_BYTES,
+            ),
+            settings.pool_dir,
             on_replaced=lambda reason: metrics.children_replaced_total.labels(reason).inc(),
         )
         return cls(settings, database, storage, results, pool)

@@ -55,11 +55,10 @@ class SettingsTest(unittest.TestCase):
         self.assertIn("WORKERS", self.refused(DATABASE_URL="sqlite:///:memory:", WORKERS="2"))
         loaded(STORAGE_URL="memory:", WORKERS="1")
 
-    def test_slots_are_divided_by_the_workers(self):
+    def test_there_is_a_slot_for_each_core(self):
         with mock.patch.object(config, "usable_cores", return_value=8):
-            self.assertEqual(loaded(WORKERS="2").effective_slots, 4)
-            self.assertEqual(loaded(WORKERS="16").effective_slots, 1)
-            self.assertEqual(loaded(WORKERS="2", SLOTS="3").effective_slots, 3)
+            self.assertEqual(loaded(WORKERS="2").effective_slots, 8)
+            self.assertEqual(loaded(SLOTS="3").effective_slots, 3)
 
     def test_the_documentation_names_every_setting(self):
         text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")

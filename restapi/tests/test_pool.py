@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import tempfile
 import threading
 import time
 import unittest
@@ -11,7 +12,7 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from imgdetect.errors import Busy, DetectorFailed, DetectorTooSlow, InvalidRequest
-from imgdetect.nursery import Build
+from imgdetect.nursery import Build, Limits
 from imgdetect.pool import ProcessPool
 
 
@@ -24,6 +25,9 @@ class Native:
 
     def warm_up(self):
         self.warm = True
+
+    def fail(self, reason):
+        raise ValueError(reason)
 
     def pid(self):
         return os.getpid()
@@ -57,9 +61,10 @@ class Native:
         return len(bytearray(8 << 30))
 
 
-def pool(**changes):
-    arguments = {"size": 1, "waiting_line": 4, "max_pixels": 1000, "deadline_seconds": 20} | changes
-    return ProcessPool(Build(Native, ("hello",), ("warm_up",)), **arguments)
+def pool(size=1, build=Build(Native, ("hello",), ("warm_up",)), **changes):  # noqa: B008 - a constant
+    kept = {name: changes.pop(name) for name in ("on_replaced", "folder") if name in changes}
+    limits = {"waiting_line": 4, "max_pixels": 1000, "deadline_seconds": 20, "memory_bytes": 4 << 30} | changes
+    return ProcessPool(build, Limits(children=size, **limits), **kept)
 
 
 class PoolTest(unittest.TestCase):
@@ -99,7 +104,7 @@ class PoolTest(unittest.TestCase):
         before = made.run(1, "pid")
         with self.assertRaises(DetectorFailed), capture_logs() as lines:
             made.run(1, "crash")
-        self.assertEqual((lines[0]["reason"], lines[0]["exit_code"]), ("died", -signal.SIGSEGV))
+        self.assertEqual((lines[0]["reason"], lines[0]["exit_code"]), ("died", str(-signal.SIGSEGV)))
         after = made.run(1, "pid")
         self.assertNotEqual(after, before)
         self.assertEqual(reasons, ["died"])
@@ -127,13 +132,69 @@ class PoolTest(unittest.TestCase):
         self.assertEqual(answers, list(range(50)))
         self.assertEqual([line["reason"] for line in lines], ["deadline"])
 
-    def test_a_child_killed_while_idle_is_replaced_at_the_next_call(self):
+    def test_a_child_killed_while_idle_harms_nobody(self):
         made = self.make()
-        os.kill(made.run(1, "pid"), signal.SIGKILL)
-        with self.assertRaises(DetectorFailed), capture_logs() as lines:
-            made.run(1, "echo", 1)
-        self.assertEqual(lines[0]["exit_code"], -signal.SIGKILL)
+        killed = made.run(1, "pid")
+        os.kill(killed, signal.SIGKILL)
+        self.gone(killed)
         self.assertEqual(made.run(1, "echo", 2)[2], 2)
+        self.assertNotEqual(made.run(1, "pid"), killed)
+
+    def test_a_lost_nursery_is_started_again(self):
+        made = self.make()
+        child = made.run(1, "pid")
+        nursery = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(nursery, signal.SIGKILL)
+        self.assertEqual(made.run(1, "echo", 1)[2], 1)
+        self.assertNotEqual(made.run(1, "pid"), child)
+        self.gone(child)
+
+    def gone(self, pid):
+        """Wait until a process that is no child of ours has ended."""
+        until = time.monotonic() + 10
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+            time.sleep(0.01)
+        self.assertFalse(Path(f"/proc/{pid}").exists())
+
+    def test_pools_that_meet_in_a_folder_share_their_children(self):
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        first, second = self.make(folder=folder), self.make(folder=folder)
+        child = first.run(1, "pid")
+        self.assertEqual(second.run(1, "pid"), child)
+        thread = threading.Thread(target=first.run, args=(1, "work", 0.3))
+        thread.start()
+        while not second.busy:
+            time.sleep(0.001)
+        self.assertEqual(second.run(1, "work", 0), child)  # waited for the other pool's call
+        thread.join()
+        first.close()
+        self.assertEqual(second.run(1, "pid"), child)
+        second.close()
+        self.gone(child)
+
+    def test_a_caller_that_dies_leaves_no_child_at_its_work(self):
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        made = self.make(folder=folder)
+        child = made.run(1, "pid")
+        caller = os.fork()
+        if caller == 0:
+            try:
+                made.run(1, "hang")
+            finally:
+                os._exit(0)
+        while not made.busy:
+            time.sleep(0.001)
+        os.kill(caller, signal.SIGKILL)
+        os.waitpid(caller, 0)
+        self.assertNotEqual(made.run(1, "pid"), child)
+
+    def test_what_cannot_be_built_is_refused_with_its_reason(self):
+        with self.assertRaisesRegex(ValueError, "no such greeting"):
+            pool(build=Build(Native, ("hello",), ("fail", "no such greeting")))
+        with self.assertRaisesRegex(ValueError, "died"):
+            pool(build=Build(Native, ("hello",), ("crash",)))
 
     def test_memory_is_limited(self):
         with self.assertRaises(DetectorFailed), capture_logs() as lines:
@@ -230,8 +291,7 @@ class PoolTest(unittest.TestCase):
         for thread in threads:
             thread.join(10)
         self.assertEqual(len(seen), 2)
-        with self.assertRaises(ProcessLookupError):
-            os.kill(child, 0)
+        self.gone(child)
 
 
 if __name__ == "__main__":
