@@ -85,7 +85,7 @@ def finish(answer: Response) -> Response:
 
 def _is_for_the_page(answer: Response) -> bool:
     """Whether a problem belongs on the page. A request turned away at the door did not reach it; a browser's did."""
-    return answer.status_code != 403 or "text/html" in request.accept_mimetypes
+    return answer.status_code != 403 or request.accept_mimetypes.accept_html
 
 
 def _form_key() -> str:

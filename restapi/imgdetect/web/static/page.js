@@ -113,7 +113,7 @@ function checkFile() {
   }
 }
 
-const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+const megabytes = (bytes) => `${Number((bytes / 1e6).toPrecision(3))} MB`;
 
 function wrongField(field, message) {
   return new Trouble({ title: "The request is not valid.", status: 400, errors: [{ field, message }] });
