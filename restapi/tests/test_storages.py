@@ -365,6 +365,15 @@ class FileStorageTest(StorageContract, unittest.TestCase):
             self.storage.check()
         self.assertEqual(self.all_files(), [])
 
+    def test_the_check_notices_that_what_was_written_is_gone(self):
+        with mock.patch.object(self.storage, "put"), self.assertRaises(errors.BackendUnavailable):
+            self.storage.check()
+
+    def test_a_storage_whose_folder_was_removed_is_not_an_empty_one(self):
+        self.storage.root.rmdir()
+        with self.assertRaises(errors.BackendUnavailable):
+            list(self.storage.keys())
+
     def test_a_bounded_stream_closes_its_file(self):
         self.storage.put(KEY, b"0123456789", "image/jpeg")
         before = len(list(Path("/proc/self/fd").iterdir()))
