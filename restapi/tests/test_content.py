@@ -94,11 +94,12 @@ class HostileUploadTest(unittest.TestCase):
             with self.subTest(name):
                 self.assertEqual(seen[name]["slug"], "unsupported-image")
 
-    def test_cut_files_of_every_type_are_unreadable(self):
+    def test_cut_files_of_every_type_are_unreadable_before_decoding(self):
         seen, _ = all_hostile()
         for kind in hostile.VALID:
             with self.subTest(kind):
                 self.assertEqual(seen[f"{kind}_truncated"]["slug"], "unreadable-image")
+                self.assertFalse(seen[f"{kind}_truncated"]["decoded"])
 
 
 class PixelBombTest(unittest.TestCase):
