@@ -5,9 +5,11 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import unittest
 from collections import Counter
+from pathlib import Path
 
 import requests
 
@@ -297,6 +299,17 @@ class LogTest(NginxCase):
 class StartTest(unittest.TestCase):
     """`nginx/start.sh` itself."""
 
+    def test_nginx_and_a_second_opinion_have_nothing_to_say(self) -> None:
+        nginx = NginxServer("127.0.0.1:1")
+        with nginx.folder:
+            nginx.certificate.parent.mkdir()
+            tested = self._check(nginx)
+            command = [str(Path(sys.executable).with_name("gixy")), str(nginx.root / "run" / "nginx.conf")]
+            judged = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS)
+        self.assertEqual(tested.returncode, 0, tested.stderr)
+        self.assertNotIn("[warn]", tested.stderr)
+        self.assertEqual(judged.returncode, 0, judged.stdout)
+
     def test_it_refuses_a_wrong_setting_with_one_line(self) -> None:
         for name, value in (
             ("RATE_LIMIT", "0"),
@@ -311,15 +324,7 @@ class StartTest(unittest.TestCase):
             with self.subTest(name=name, value=value):
                 nginx = NginxServer("127.0.0.1:1", **{name: value})
                 with nginx.folder:
-                    command = ["sh", str(ROOT / "nginx" / "start.sh"), "-t"]
-                    done = subprocess.run(
-                        command,
-                        env=nginx.environment,
-                        capture_output=True,
-                        text=True,
-                        check=False,
-                        timeout=WAIT_SECONDS,
-                    )
+                    done = self._check(nginx)
                 self.assertEqual(done.returncode, 2, done.stderr)
                 self.assertRegex(done.stderr, rf"\Anginx: {name} must be [^\n]+\n\Z")
 
@@ -328,9 +333,33 @@ class StartTest(unittest.TestCase):
         with nginx.folder:
             nginx.certificate.parent.mkdir()
             nginx.certificate.write_text("")
-            command = ["sh", str(ROOT / "nginx" / "start.sh"), "-t"]
-            done = subprocess.run(
-                command, env=nginx.environment, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS
-            )
+            done = self._check(nginx)
         self.assertEqual(done.returncode, 2)
         self.assertRegex(done.stderr, r"\Anginx: cannot read \S+/tls.key as user \d+\n\Z")
+
+    def test_it_replaces_its_own_certificate_before_it_ends_and_no_other(self) -> None:
+        for name, replaced in (("self-signed.imgdetect", True), ("localhost", False)):
+            with self.subTest(name):
+                nginx = NginxServer("127.0.0.1:1")
+                with nginx.folder:
+                    folder = nginx.certificate.parent
+                    folder.mkdir()
+                    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+                    command += ["-nodes", "-days", "20", "-subj", f"/CN={name}", "-out", str(nginx.certificate)]
+                    command += ["-keyout", str(folder / "tls.key")]
+                    subprocess.run(command, capture_output=True, check=True, timeout=WAIT_SECONDS)
+                    before = nginx.certificate.read_bytes()
+                    done = self._check(nginx)
+                    self.assertEqual(nginx.certificate.read_bytes() != before, replaced)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("made a self-signed" if replaced else "ends within 30 days", done.stderr)
+
+    def _check(self, nginx: NginxServer) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", str(ROOT / "nginx" / "start.sh"), "-t"],
+            env=nginx.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=WAIT_SECONDS,
+        )
