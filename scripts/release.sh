@@ -51,7 +51,7 @@ check_name() {
 compose() {
     release=$1
     shift
-    docker compose --ansi never --progress quiet --project-name imgdetect --env-file "releases/$release/.env" \
+    docker compose --progress quiet --project-name imgdetect --env-file "releases/$release/.env" \
         --file "releases/$release/docker-compose.yml" "$@"
 }
 
@@ -171,7 +171,8 @@ logs() {
     [ -n "$name" ] || fail "no release serves"
     [ -f "releases/$name/.env" ] || fail "release $name was never activated"
     compose "$name" ps --all
-    compose "$name" logs --no-color --timestamps --tail 500
+    # Some versions of compose clear the line before each line, terminal or not.
+    compose "$name" logs --no-color --timestamps --tail 500 | sed "s/$(printf '\033')\[2K//g"
 }
 
 main() {

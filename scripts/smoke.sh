@@ -87,7 +87,8 @@ try "$root/test_curl_upload.sh" "$url"
 [ -e "$work/missed" ] || try "$root/test_curl_download.sh" "$url"
 
 deleted=0
-grep -Eow '[0-9a-f]{32}' "$reports/smoke.log" | sort -u >"$work/ids" || true
+# The table has file, status and id.
+sed -n 's/.* 200  *\([0-9a-f]\{32\}\) .*/\1/p' "$reports/smoke.log" >"$work/ids"
 while read -r id; do
     request --fail --output /dev/null --request DELETE "$url/api/v1/objectdetection/image/$id" &&
         deleted=$((deleted + 1))
