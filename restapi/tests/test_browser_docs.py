@@ -3,64 +3,32 @@
 import functools
 import http.server
 import json
-import shutil
 import threading
 import unittest
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import flasgger
 import requests
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page
 
+from tests.browser import BrowserTest
 from tests.contract import check, contract
-from tests.live_server import ROOT, LiveServer, LiveServerTest
+from tests.live_server import ROOT, LiveServer
+from tests.nginx_server import NginxServer
 
 PICTURE = ROOT / "test_images" / "input" / "astronaut.jpg"
 UPLOAD = "Images/upload_image"
 DETECT = "Detect/detect"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-PATIENCE_MS = 30_000
-NOTE_VIOLATIONS = """
-window.violations = [];
-document.addEventListener("securitypolicyviolation", (e) => violations.push(e.violatedDirective + " " + e.blockedURI));
-"""
 
 
-class Watched:
-    """A browser page that notes what goes wrong in it and whom it talks to."""
-
-    def __init__(self, browser: Browser) -> None:
-        self.page: Page = browser.new_page(viewport={"width": 1200, "height": 1000})
-        self.page.set_default_timeout(PATIENCE_MS)
-        self.page.add_init_script(NOTE_VIOLATIONS)
-        self.troubles: list[str] = []
-        self.hosts: set[str] = set()
-        self.page.on("console", lambda m: self.troubles.append(m.text) if m.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
-
-    def violations(self) -> list[str]:
-        """What the Content-Security-Policy of the page refused."""
-        found: list[str] = self.page.evaluate("violations")
-        return found
-
-    def operation(self, name: str) -> Locator:
-        """An operation in Swagger UI, opened and ready to be tried out."""
-        block = self.page.locator(f"#operations-{name.replace('/', '-')}")
-        block.locator(".opblock-summary").click()
-        block.locator(".try-out__btn").click()
-        return block
+def operation(page: Page, name: str) -> Locator:
+    """An operation in Swagger UI, opened and ready to be tried out."""
+    block = page.locator(f"#operations-{name.replace('/', '-')}")
+    block.locator(".opblock-summary").click()
+    block.locator(".try-out__btn").click()
+    return block
 
 
 def executed(block: Locator) -> tuple[str, Locator]:
@@ -71,25 +39,8 @@ def executed(block: Locator) -> tuple[str, Locator]:
     return status.split()[0], answer
 
 
-class BrowserTest(LiveServerTest):
-    """Tests with a browser and a live server."""
-
-    browser: ClassVar[Browser]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        chromium = shutil.which("chromium")
-        if chromium is None:
-            raise AssertionError("Chromium is not installed; 'make tools' installs it")
-        playwright = cls.enterClassContext(sync_playwright())
-        cls.browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        cls.addClassCleanup(cls.browser.close)
-
-    def watched(self) -> Watched:
-        watched = Watched(self.browser)
-        self.addCleanup(watched.page.close)
-        return watched
+class DocsTest(BrowserTest):
+    """What both kinds of tests do with Swagger UI."""
 
     def records(self, server: LiveServer | None = None) -> list[dict[str, Any]]:
         """What the server keeps."""
@@ -97,23 +48,34 @@ class BrowserTest(LiveServerTest):
         found: list[dict[str, Any]] = answer.json()["images"]
         return found
 
+    def document(self, answer: Locator) -> dict[str, Any]:
+        """The JSON that Swagger UI shows."""
+        shown: dict[str, Any] = json.loads(answer.locator(".response-col_description pre").first.inner_text())
+        return shown
 
-class TheDocumentationTest(BrowserTest):
+    def assert_picture(self, page: Page, answer: Locator) -> None:
+        """Swagger UI shows the picture, whole."""
+        picture = answer.locator("img")
+        picture.wait_for()
+        page.wait_for_function("image => image.complete", arg=picture.element_handle())
+        self.assertEqual(picture.evaluate("image => [image.naturalWidth, image.naturalHeight]"), [512, 512])
+
+
+class TheDocumentationTest(DocsTest):
     def setUp(self) -> None:
         self.here = self.watched()
 
     def assert_undisturbed(self) -> None:
-        self.assertEqual(self.here.troubles, [])
-        self.assertEqual(self.here.violations(), [])
+        self.assertEqual((self.here.troubles, self.here.statuses), ([], []))
         self.assertLessEqual(self.here.hosts, {urlsplit(self.server.url).netloc, ""})  # "" is blob: and data:
 
     def test_trying_out_an_upload_shows_what_was_found(self) -> None:
         self.here.page.goto(f"{self.server.url}/apidocs/")
-        block = self.here.operation(UPLOAD)
+        block = operation(self.here.page, UPLOAD)
         block.locator("input[type=file]").set_input_files(PICTURE)
         status, answer = executed(block)
         self.assertEqual(status, "200")
-        shown = json.loads(answer.locator(".response-col_description pre").first.inner_text())
+        shown = self.document(answer)
         self.assertEqual([d["class_name"] for d in shown["detections"]], ["face"])
         self.assertEqual(shown["image"]["filename"], PICTURE.name)
         self.assertIn(shown["image"]["id"], [record["image"]["id"] for record in self.records()])
@@ -121,43 +83,36 @@ class TheDocumentationTest(BrowserTest):
 
     def test_trying_out_an_upload_with_parameters_sends_them(self) -> None:
         self.here.page.goto(f"{self.server.url}/docs")
-        block = self.here.operation(UPLOAD)
+        block = operation(self.here.page, UPLOAD)
         block.locator("tr[data-param-name=detector][data-param-in=query] input").fill("eye")
         block.locator("tr[data-param-name=equalize][data-param-in=query] select").select_option("true")
         block.locator("input[type=file]").set_input_files(PICTURE)
         status, answer = executed(block)
         self.assertEqual(status, "200")
-        shown = json.loads(answer.locator(".response-col_description pre").first.inner_text())
+        shown = self.document(answer)
         self.assertEqual((shown["parameters"]["detector"], shown["parameters"]["equalize"]), ("eye", True))
         self.assert_undisturbed()
 
     def test_trying_out_detect_shows_the_picture_that_comes_back(self) -> None:
         self.here.page.goto(f"{self.server.url}/apidocs/")
-        block = self.here.operation(DETECT)
+        block = operation(self.here.page, DETECT)
         block.locator("input[type=file]").set_input_files(PICTURE)
         block.locator(".responses-wrapper select.content-type").first.select_option("image/jpeg")
         status, answer = executed(block)
         self.assertEqual(status, "200")
-        self.assert_picture(answer)
+        self.assert_picture(self.here.page, answer)
         self.assert_undisturbed()
 
     def test_trying_out_a_download_shows_the_picture(self) -> None:
         files = {"image": (PICTURE.name, PICTURE.read_bytes())}
         uploaded = check(requests.post(f"{self.server.api}/image", files=files, timeout=30))
         self.here.page.goto(f"{self.server.url}/apidocs/")
-        block = self.here.operation("Images/download_processed")
+        block = operation(self.here.page, "Images/download_processed")
         block.locator("tr[data-param-name=id] input").fill(uploaded.json()["image"]["id"])
         status, answer = executed(block)
         self.assertEqual(status, "200")
-        self.assert_picture(answer)
+        self.assert_picture(self.here.page, answer)
         self.assert_undisturbed()
-
-    def assert_picture(self, answer: Locator) -> None:
-        picture = answer.locator("img")
-        picture.wait_for()
-        self.here.page.wait_for_function("image => image.complete", arg=picture.element_handle())
-        size = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
-        self.assertEqual(size, [512, 512])
 
     def test_an_address_cannot_bring_another_contract(self) -> None:
         other = f"{self.server.url}/healthz"
@@ -172,6 +127,32 @@ class TheDocumentationTest(BrowserTest):
         self.here.page.locator("input[type=text]").fill("crop")
         self.here.page.locator("[role=search] [role=menuitem]").first.wait_for()
         self.assert_undisturbed()
+
+
+class BehindNginxTest(DocsTest):
+    def test_the_pages_work_over_tls_through_nginx(self) -> None:
+        with NginxServer(f"127.0.0.1:{self.server.port}") as nginx:
+            here = self.watched(ignore_https_errors=True)
+            here.page.goto(f"{nginx.https_url}/apidocs/")
+            block = operation(here.page, DETECT)
+            block.locator("input[type=file]").set_input_files(PICTURE)
+            block.locator(".responses-wrapper select.content-type").first.select_option("image/png")
+            status, answer = executed(block)
+            self.assertEqual(status, "200")
+            self.assert_picture(here.page, answer)
+            here.page.goto(f"{nginx.https_url}/redoc")
+            here.page.get_by_role("heading", name="Upload an image and get its detections").wait_for()
+            self.assertEqual((here.troubles, here.statuses), ([], []))
+            self.assertLessEqual(here.hosts, {urlsplit(nginx.https_url).netloc, ""})
+
+    def test_nginx_leaves_their_headers_alone(self) -> None:
+        with NginxServer(f"127.0.0.1:{self.server.port}") as nginx:
+            for path in ("/apidocs/", "/redoc", "/openapi.json", "/openapi.yaml"):
+                direct = check(requests.get(self.server.url + path, timeout=30))
+                passed = check(requests.get(nginx.url + path, timeout=30))
+                self.assertEqual(passed.text, direct.text)
+                for name in ("Content-Security-Policy", "Content-Type", "Cache-Control"):
+                    self.assertEqual(passed.headers[name], direct.headers[name], f"{path} {name}")
 
 
 class Elsewhere(http.server.SimpleHTTPRequestHandler):
@@ -201,7 +182,7 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>elsewhere</title><link rel
 <script>SwaggerUIBundle({url: %s, dom_id: "#swagger-ui", validatorUrl: null})</script>"""
 
 
-class ForeignOriginTest(BrowserTest):
+class ForeignOriginTest(DocsTest):
     """A Swagger UI on another host and port, as petstore's would be; our server is started for it in each test."""
 
     def setUp(self) -> None:
@@ -229,11 +210,11 @@ class ForeignOriginTest(BrowserTest):
     def test_an_origin_that_is_configured_can_upload(self) -> None:
         with LiveServer(IMGDETECT_CORS_ORIGINS=f"https://other.example {self.origin}") as server:
             self.show(f"{server.url}/openapi.json")
-            block = self.there.operation(UPLOAD)
+            block = operation(self.there.page, UPLOAD)
             self.fill(block)
             status, answer = executed(block)
             self.assertEqual(status, "200")
-            shown = json.loads(answer.locator(".response-col_description pre").first.inner_text())
+            shown = self.document(answer)
             self.assertEqual([d["class_name"] for d in shown["detections"]], ["face"])
             self.assertIn("location:", answer.locator("pre.microlight").last.inner_text().lower())
             self.assertRegex(server.log(), r"method=OPTIONS .*path=/api/v1/objectdetection/image ")
@@ -243,12 +224,12 @@ class ForeignOriginTest(BrowserTest):
     def test_it_sees_pictures_too(self) -> None:
         with LiveServer(IMGDETECT_CORS_ORIGINS=self.origin) as server:
             self.show(f"{server.url}/openapi.json")
-            block = self.there.operation(DETECT)
+            block = operation(self.there.page, DETECT)
             block.locator("input[type=file]").set_input_files(PICTURE)
             block.locator(".responses-wrapper select.content-type").first.select_option("image/jpeg")
             status, answer = executed(block)
             self.assertEqual(status, "200")
-            answer.locator("img").wait_for()
+            self.assert_picture(self.there.page, answer)
 
     def test_an_origin_that_is_not_configured_cannot_even_read_the_contract(self) -> None:
         self.show(f"{self.server.url}/openapi.json")
@@ -259,7 +240,7 @@ class ForeignOriginTest(BrowserTest):
         own = contract() | {"servers": [{"url": self.server.url}]}
         self.handler.contract = json.dumps(own).encode()
         self.show("/contract.json")
-        block = self.there.operation(UPLOAD)
+        block = operation(self.there.page, UPLOAD)
         block.locator("input[type=file]").set_input_files(PICTURE)
         block.locator("button.execute").click()
         block.get_by_text("Failed to fetch").wait_for()
