@@ -73,7 +73,7 @@ class LiveServer:
             try:
                 if requests.get(f"{self.url}/readyz", timeout=5).status_code == 200:
                     return
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):  # not yet, or not soon on a busy machine
                 pass
             time.sleep(0.05)
         self.stop()
