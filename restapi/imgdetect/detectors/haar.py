@@ -70,7 +70,7 @@ def create(name: str, target: str, parameters: dict[str, str], *, working_pixels
     bundled = bundled or Bundled("", name)
     return HaarDetector(
         name,
-        parameters.get("class_name", bundled.class_name),
+        parameters.get("class_name") or bundled.class_name,
         file=file,
         engine=ENGINES[engine](file),
         defaults=_cascades.defaults(bundled, file.window_wh, parameters),
