@@ -370,9 +370,3 @@ class KeyTest(PageTest):
 
     def test_it_stays_in_the_form_of_no_page(self):
         self.assertNotIn("wrong-but-secret", self.submit(api_key="wrong-but-secret").text)
-
-
-if __name__ == "__main__":
-    import unittest
-
-    unittest.main()
