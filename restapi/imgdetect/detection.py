@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -122,6 +124,7 @@ class Outcome:
     processed: bytes  # the annotated picture, encoded
     processed_media_type: str
     timings_ms: dict[str, float]  # decode, detect, annotate, encode
+    engine: str  # what did the work: "opencv"
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,15 @@ def result_from_dict(data: dict[str, Any]) -> DetectionResult:
     rest |= {"detections": detections, "classes": classes}
     rest["working_size_wh"] = tuple(data.get("working_size_wh", (0, 0)))
     return DetectionResult(**rest)
+
+
+def clean_filename(name: str) -> str:
+    """A client's file name as it is kept and looked up: without folders and unprintable characters, at most 255 long.
+
+    It never becomes part of a path all the same.
+    """
+    last = re.split(r"[\\/]", name)[-1]
+    return "".join(c for c in last if unicodedata.category(c)[0] != "C")[:255]
 
 
 def sha256_of(data: bytes) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from imgdetect import logs, metrics, queues
 from imgdetect.backends import module, parse
 from imgdetect.database import now_us
 from imgdetect.detection import DetectOptions, Job, Upload
-from imgdetect.errors import Conflict, InternalError, NotFound, Problem
+from imgdetect.errors import Busy, Conflict, InternalError, NotFound, Problem
 from imgdetect.queues import JobQueue
 from imgdetect.records import Idempotency, new_id, new_record, original_key
 from imgdetect.service import DetectionService
@@ -74,11 +74,13 @@ class Jobs:
             idempotency_key=idempotency.key if idempotency else None,
             request_hash=idempotency.request_hash if idempotency else None,
         )
+        self._service.storage.put(str(job.original_key), upload.data, upload.media_type)
         try:
-            self._service.storage.put(str(job.original_key), upload.data, upload.media_type)
             kept = self._database.add_job(job)
-        except BaseException:
-            self._service.records.forget(job.original_key)
+        except Problem:
+            with suppress(Problem):  # as in Records.store
+                if self._database.get_job(job.id, owner) is None:
+                    self._service.records.forget(job.original_key)
             raise
         if kept.id != job.id:
             self._service.records.forget(job.original_key)
@@ -152,7 +154,9 @@ class Jobs:
 
     def _failed(self, job: Job, problem: Problem) -> None:
         """Give a job back while the fault is ours and attempts are left, else end it."""
-        if problem.status >= 500 and job.attempts < MAX_ATTEMPTS:
+        if isinstance(problem, Busy):  # nobody has looked at it: the line was full, or this process is being stopped
+            self._database.release_job(job.id, job.attempts, uncounted=True)
+        elif problem.status >= 500 and job.attempts < MAX_ATTEMPTS:
             self._database.release_job(job.id, job.attempts)
         elif self._database.finish_job(job.id, job.attempts, "failed", problem=problem.document()):
             self._ended(job, "failed")

@@ -7,13 +7,14 @@ without a row is harmless, and the sweep removes it.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, BinaryIO, NamedTuple
 
 from imgdetect import logs
 from imgdetect.database import Database, now_us
 from imgdetect.detection import Job, Outcome, Record, Upload, sha256_of
-from imgdetect.errors import Conflict, NotFound
+from imgdetect.errors import Conflict, NotFound, Problem
 from imgdetect.images import ACCEPTED
 from imgdetect.storages import Storage
 
@@ -67,9 +68,16 @@ class Records:
                 if key:
                     written.append(key)
                     self._storage.put(key, data, media_type)
-            kept = self._database.add_record(record)
         except BaseException:
             self.forget(*written)
+            raise
+        try:
+            kept = self._database.add_record(record)
+        except Problem:
+            # The row may be there though its answer was lost; where even that cannot be told, the sweep will see.
+            with suppress(Problem):
+                if self._database.get_record(record.id, owner) is None:
+                    self.forget(*written)
             raise
         if kept.id != record.id:  # the same request came twice at once, and the other was first
             self.forget(*written)
@@ -99,6 +107,7 @@ class Records:
             outcome.parameters | {"keep_original": True},
             result_document(outcome),
             record.size_bytes + len(outcome.processed),
+            detector=outcome.parameters["detector"],
         )
         if before is None:  # deleted meanwhile
             self.forget(key)

@@ -20,6 +20,7 @@ from imgdetect.detection import (
     Outcome,
     Record,
     Upload,
+    clean_filename,
     result_from_dict,
     sha256_of,
 )
@@ -156,7 +157,7 @@ class DetectionService:
         """Sniff and measure received bytes, without decoding them."""
         upload = images.read_upload(
             data,
-            filename,
+            clean_filename(filename),
             max_bytes=self.settings.max_upload_bytes,
             max_pixels=self.settings.max_pixels,
             max_side=MAX_SIDE,

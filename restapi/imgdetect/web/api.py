@@ -9,7 +9,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.datastructures import FileStorage
 
 from imgdetect import documents
-from imgdetect.detection import Job, Record, Upload
+from imgdetect.detection import Job, Record, Upload, clean_filename
 from imgdetect.errors import Conflict, InvalidRequest, NotAcceptable, NotFound
 from imgdetect.parameters import DetectParameters, FormatParameters, ListParameters, UploadParameters
 from imgdetect.pipeline import PROCESSED_MEDIA_TYPE
@@ -220,7 +220,7 @@ def received(*fields: str) -> Upload:
             " image/* Content-Type",
         )
     file: FileStorage = files[0][1]
-    return service.read_upload(file.read(), (file.filename or "")[:255])
+    return service.read_upload(file.read(), file.filename or "")
 
 
 def _find(reference: str) -> tuple[Record, bool]:
@@ -229,7 +229,7 @@ def _find(reference: str) -> tuple[Record, bool]:
     if _ID.fullmatch(reference):
         return service.records.get(reference, g.owner), False
     if "." in reference:
-        return service.records.named(reference[:255], g.owner), True
+        return service.records.named(clean_filename(reference), g.owner), True
     raise NotFound("There is no image with this id.")
 
 
@@ -241,7 +241,7 @@ def _one(reference: str) -> str:
     """
     if _ID.fullmatch(reference):
         return reference
-    ids = parts().service.database.ids_named(reference[:255], g.owner, 100) if "." in reference else []
+    ids = parts().service.database.ids_named(clean_filename(reference), g.owner, 100) if "." in reference else []
     if not ids:
         raise NotFound("There is no image with this id.")
     if len(ids) > 1:

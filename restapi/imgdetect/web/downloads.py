@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -97,6 +96,6 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
 
 def disposition(filename: str) -> str:
     """A Content-Disposition that no file name can break out of (RFC 6266)."""
-    name = "".join(c for c in filename if unicodedata.category(c)[0] != "C")[:150] or "image"
+    name = filename[:150] or "image"
     plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
     return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
