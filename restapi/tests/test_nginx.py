@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import subprocess
 import threading
 import unittest
 
@@ -112,6 +113,32 @@ class OwnErrorsTest(NginxCase):
             shutil.rmtree(nginx.root / "run" / "body")
             sent = request("POST /a HTTP/1.1", "Content-Length: 1000000", "Connection: close", body=b"a" * 1_000_000)
             self.assert_problem(exchange(nginx.local_port, sent), 507, "/a")
+
+
+class OwnErrorsOverHttp2Test(NginxCase):
+    settings = {"IMGDETECT_MAX_UPLOAD_BYTES": "100000"}
+
+    def test_they_have_the_same_form(self) -> None:
+        large = self.nginx.root / "large"
+        large.write_bytes(b"a" * 1_000_000)
+        for status, options in (
+            (413, ("--upload-file", str(large))),
+            (413, ("--upload-file", str(large), "--header", "Content-Length:")),
+            (405, ("--request", "TRACE")),
+        ):
+            with self.subTest(status=status, options=options[-1][:30]):
+                command = ["curl", "--silent", "--include", "--http2", "--cacert", str(self.nginx.certificate)]
+                done = subprocess.run(
+                    [*command, *options, f"{self.nginx.https_url}/a"],
+                    capture_output=True,
+                    check=True,
+                    timeout=WAIT_SECONDS,
+                )
+                head, _, body = done.stdout.partition(b"\r\n\r\n")
+                self.assertTrue(head.startswith(b"HTTP/2 %d" % status), done.stdout)
+                self.assertIn(b"content-type: application/problem+json", head)
+                self.assertEqual((json.loads(body)["status"], json.loads(body)["instance"]), (status, "/a"))
+        self.assertEqual(self.upstream.seen, [])
 
 
 class SlowClientTest(NginxCase):
