@@ -4,12 +4,16 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 # What the processes of one server share while they run: their metrics, in files that any of them can add up, and the
 # children that look at pictures. prometheus_client wants to know its folder before it is imported for the first time.
-_shared = tempfile.mkdtemp(prefix="imgdetect-")
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["IMGDETECT_POOL_DIR"] = _shared
+# A reload reads this file again in the same process: it goes on counting, and its workers have children of their own.
+_shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+if not Path(_shared).name.startswith(f"imgdetect-{os.getpid()}-"):
+    _shared = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=f"imgdetect-{os.getpid()}-")
+_pool = os.environ["IMGDETECT_POOL_DIR"] = tempfile.mkdtemp(prefix="pool-", dir=_shared)
 
 from prometheus_client import multiprocess  # noqa: E402
 
@@ -73,6 +77,18 @@ def worker_exit(server, worker):
     """Close what `create_app` built."""
     if app := getattr(worker, "wsgi", None):
         app.extensions["imgdetect"].close()
+    if os.getppid() != worker.ppid:
+        _remove_after_the_last()
+
+
+def _remove_after_the_last():
+    """Remove what the processes shared in the place of a master that was killed, once the children are gone."""
+    until = time.monotonic() + 5
+    while Path(_pool, "nursery.sock").exists():
+        if time.monotonic() > until:  # another worker still needs it, and will come here too
+            return
+        time.sleep(0.05)
+    shutil.rmtree(_shared, ignore_errors=True)
 
 
 def child_exit(server, worker):
