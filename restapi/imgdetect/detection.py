@@ -80,7 +80,7 @@ class DetectOptions:
     min_neighbors: int | None = None  # >= 0
     min_size: tuple[int, int] | None = None
     max_size: tuple[int, int] | None = None
-    equalize: bool = False
+    equalize: bool | None = None
     rotations: tuple[int, ...] = (0,)  # degrees, clockwise, -180..360
     roi: tuple[int, int, int, int] | None = None  # x, y, width, height; cut out before turning
     max_detections: int = 1000

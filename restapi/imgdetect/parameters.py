@@ -90,6 +90,12 @@ class UploadParameters(DetectParameters):
     keep_original: bool = True
 
 
+class NoParameters(BaseModel):
+    """Nothing may be asked for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
 class ListParameters(BaseModel):
     """The parameters of a list."""
 
@@ -125,7 +131,7 @@ def _messages(error: ValidationError, model: type[BaseModel]) -> list[dict[str, 
     for item in error.errors():
         field = ".".join(str(part) for part in item["loc"]) or "parameters"
         if item["type"] == "extra_forbidden":
-            message = f"there is no such parameter; known here: {', '.join(model.model_fields)}"
+            message = f"there is no such parameter; known here: {', '.join(model.model_fields) or 'none'}"
         else:
             message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
             if item["loc"]:

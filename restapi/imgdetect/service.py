@@ -26,7 +26,7 @@ from imgdetect.detection import (
 )
 from imgdetect.detectors import Detector
 from imgdetect.detectors.haar import BUNDLED
-from imgdetect.errors import NotFound, TooMuchWork
+from imgdetect.errors import InvalidRequest, NotFound, TooMuchWork
 from imgdetect.nursery import Build, Limits
 from imgdetect.pipeline import Looker
 from imgdetect.pool import ProcessPool
@@ -151,7 +151,9 @@ class DetectionService:
         try:
             return self.detectors[name]
         except KeyError:
-            raise NotFound(f"There is no detector {name[:64]!r}; known: {', '.join(sorted(self.detectors))}.") from None
+            raise NotFound(
+                f"there is no detector {name[:64]!r}; known here: {', '.join(sorted(self.detectors))}"
+            ) from None
 
     def read_upload(self, data: bytes, filename: str) -> Upload:
         """Sniff and measure received bytes, without decoding them."""
@@ -167,7 +169,10 @@ class DetectionService:
 
     def admit(self, upload: Upload, options: DetectOptions) -> tuple[Detector, DetectOptions]:
         """The detector and the resolved options of a look that this server is willing to do."""
-        detector = self.detector(options.detector)
+        try:
+            detector = self.detector(options.detector)
+        except NotFound as problem:
+            raise InvalidRequest.field("detector", problem.detail) from None
         options = detector.resolve(options)
         windows = detector.cost((upload.width, upload.height), options)
         limit = self.settings.max_windows

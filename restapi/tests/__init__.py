@@ -2,6 +2,8 @@
 
 import structlog
 
+import imgdetect  # noqa: F401 - sets OpenCV's limits before any test imports it
+
 
 def _drop(*unused: object) -> structlog.typing.EventDict:
     raise structlog.DropEvent

@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse, encode_multipart
 
 from imgdetect import config
 from imgdetect.web import create_app
+from tests.contract import CheckingClient
 
 INPUT = Path(__file__).parents[2] / "test_images" / "input"
 API = "/api/v1/objectdetection"
@@ -42,6 +43,7 @@ class AppTest(unittest.TestCase):
     def setUpClass(cls) -> None:
         super().setUpClass()
         cls.app = create_app(config.load(IN_MEMORY | cls.settings))
+        cls.app.test_client_class = CheckingClient  # every answer is held against openapi.yaml
         cls.addClassCleanup(cls.app.extensions["imgdetect"].close)
         cls.service = cls.app.extensions["imgdetect"].service
 

@@ -102,6 +102,13 @@ class DownloadTest(AppTest):
 
 
 class RecordTest(AppTest):
+    def test_unknown_parameters_are_refused_everywhere(self):
+        links = self.uploaded(jpeg(seed=20))["image"]["links"]
+        for path in (*links.values(), f"{API}/detectors", f"{API}/detectors/face"):
+            body = self.assertProblem(self.client.get(f"{path}?colour=red"), 400, "invalid-request")
+            self.assertEqual(body["errors"][0]["field"], "colour")
+        self.assertProblem(self.client.delete(f"{links['self']}?force=1"), 400, "invalid-request")
+
     def test_the_record_is_what_the_upload_answered(self):
         body = self.uploaded(astronaut(), "astronaut.jpg", min_neighbors="5")
         answer = self.client.get(body["image"]["links"]["detections"])

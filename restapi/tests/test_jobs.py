@@ -57,7 +57,7 @@ class JobsTest(AppTest):
 
     def test_what_is_wrong_with_the_request_is_said_at_once(self):
         self.assertProblem(self.upload(b"text", headers=ASYNC), 415, "unsupported-image")
-        self.assertProblem(self.upload(detector="dog", headers=ASYNC), 404, "not-found")
+        self.assertProblem(self.upload(detector="dog", headers=ASYNC), 400, "invalid-request")
         self.assertProblem(self.upload(scale_factor="0", headers=ASYNC), 400, "invalid-request")
 
     def test_a_picture_that_cannot_be_looked_at_fails_its_job_with_the_reason(self):

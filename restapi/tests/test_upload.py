@@ -163,7 +163,9 @@ class RefusalTest(AppTest):
         self.assertIn("64", self.refused(roi="100,0,10,10")["detail"])
 
     def test_an_unknown_detector(self):
-        self.assertIn("cat_face", self.assertProblem(self.upload(detector="dog"), 404, "not-found")["detail"])
+        body = self.refused(detector="dog")
+        self.assertEqual(body["errors"][0]["field"], "detector")
+        self.assertIn("cat_face", body["detail"])
 
     def test_a_parameter_given_twice(self):
         data = {"image": (BytesIO(jpeg()), "a.jpg"), "style": ["blur", "boxes"]}

@@ -11,7 +11,7 @@ from werkzeug.datastructures import FileStorage
 from imgdetect import documents
 from imgdetect.detection import Job, Record, Upload, clean_filename
 from imgdetect.errors import Conflict, InvalidRequest, NotAcceptable, NotFound
-from imgdetect.parameters import DetectParameters, FormatParameters, ListParameters, UploadParameters
+from imgdetect.parameters import DetectParameters, FormatParameters, ListParameters, NoParameters, UploadParameters
 from imgdetect.pipeline import PROCESSED_MEDIA_TYPE
 from imgdetect.records import Artifact
 from imgdetect.web import parameters
@@ -20,6 +20,7 @@ from imgdetect.web.parts import parts
 
 blueprint = Blueprint("api", __name__, url_prefix=documents.BASE)
 jobs_blueprint = Blueprint("jobs", __name__, url_prefix="/api/v1/jobs")
+_WITH_PARAMETERS = {"list_images", "download_processed", "download_crop"}
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -29,6 +30,15 @@ def require_key() -> None:
     """Nothing of a request is read before its key is known."""
     if request.method != "OPTIONS":
         g.owner = parts().gate.owner(request)
+
+
+@blueprint.before_request
+@jobs_blueprint.before_request
+def refuse_unknown_parameters() -> None:
+    """What takes no parameters says so instead of ignoring them; the other views read their own."""
+    view = (request.endpoint or "").rpartition(".")[2]
+    if request.method not in ("POST", "OPTIONS") and view not in _WITH_PARAMETERS:
+        parameters.read(NoParameters, request)
 
 
 @blueprint.post("/image")
