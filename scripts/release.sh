@@ -59,6 +59,13 @@ start() {
     compose "$1" up --detach --no-build --pull never --remove-orphans --wait --wait-timeout "$seconds_to_health"
 }
 
+# Both parts look at their settings, files and backends and end again: what cannot work is not put in the place of what
+# does.
+fits() {
+    compose "$1" run --rm --no-TTY --no-deps restapi imgdetect check >&2 &&
+        compose "$1" run --rm --no-TTY --no-deps nginx -t >&2
+}
+
 # The server's nginx runs as a user of its own, and nobody else has to read the key. A container can give a file away.
 give_key_to_nginx() {
     [ -f "releases/$1/certs/tls.key" ] || return 0
@@ -66,7 +73,7 @@ give_key_to_nginx() {
     owner=$(docker run --rm --network none --entrypoint id "$image" -u)
     docker run --rm --network none --user 0 --entrypoint sh --volume "$PWD/releases/$1/certs:/certs" "$image" -c "
         chown $owner /certs/tls.key && chmod 400 /certs/tls.key && chmod 444 /certs/tls.crt"
-    chmod 711 "releases/$1/certs"
+    chmod 755 "releases/$1/certs"
 }
 
 # A release without a certificate of its own keeps the one that serves.
@@ -99,6 +106,7 @@ activate() {
         cat "releases/$1/release.env"
         [ ! -d "releases/$1/certs" ] || printf 'CERT_DIR=%s\n' "$PWD/releases/$1/certs"
     } >"releases/$1/.env"
+    fits "$1" || give_up "Release $1 cannot work with the settings of this server; nothing was switched."
     write candidate "$1"
     start "$1" || give_up "Release $1 does not become healthy."
     say "Release $1 is healthy."

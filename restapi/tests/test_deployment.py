@@ -10,14 +10,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
-# Writes down how it was called; the release that the file `sick` names does not become healthy.
+# Writes down how it was called; the release that the file `sick` names does not become healthy, and the one that
+# `unfit` names finds a setting wrong.
 DOCKER = """#!/bin/sh
 echo "$*" >>"$STUB/calls"
 sick=$(cat "$STUB/sick" 2>/dev/null)
+unfit=$(cat "$STUB/unfit" 2>/dev/null)
 case "$*" in
     'version '*) echo amd64 ;;
     *'--entrypoint id '*) echo 101 ;;
     *"releases/$sick/"*" up "*) exit 1 ;;
+    *"releases/$unfit/"*" run "*" restapi imgdetect check") exit 2 ;;
 esac
 """
 
@@ -94,8 +97,8 @@ class Releases(ScriptCase):
         self.must("activate", name)
         self.must("accept", name)
 
-    def sicken(self, name: str) -> None:
-        (self.stub / "sick").write_text(name)
+    def sicken(self, name: str, how: str = "sick") -> None:
+        (self.stub / how).write_text(name)
 
     def calls(self, word: str) -> list[str]:
         return [line for line in (self.stub / "calls").read_text().splitlines() if f" {word}" in line]
@@ -132,6 +135,18 @@ class Releases(ScriptCase):
         self.assertIn("Rolled back: release one serves again", self.must("cancel", "two"))
         self.assertEqual(self.started(), ["one", "two", "one"])
         self.assertEqual(self.names(), {"current": "one"})
+
+    def test_a_release_that_cannot_work_here_is_never_put_in_the_place_of_another(self) -> None:
+        self.deploy("one")
+        self.deliver("two")
+        self.sicken("two", "unfit")
+        result = self.release("activate", "two")
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(
+            result.stdout, "Release two cannot work with the settings of this server; nothing was switched.\n"
+        )
+        self.assertIn("one goes on serving", self.must("cancel", "two"))
+        self.assertEqual(self.started(), ["one"])
 
     def test_a_release_that_failed_the_smoke_test_gives_way(self) -> None:
         self.deploy("one")
