@@ -60,10 +60,15 @@ start() {
 }
 
 # Both parts look at their settings, files and backends and end again: what cannot work is not put in the place of what
-# does.
+# does. They are heard when they find something.
 fits() {
-    compose "$1" run --rm --no-TTY --no-deps restapi imgdetect check >&2 &&
-        compose "$1" run --rm --no-TTY --no-deps nginx -t >&2
+    found=$(
+        compose "$1" run --rm --no-TTY --no-deps restapi sh -c 'imgdetect config >/dev/null && imgdetect check' 2>&1 &&
+            compose "$1" run --rm --no-TTY --no-deps nginx -t 2>&1
+    ) || {
+        printf '%s\n' "$found" >&2
+        return 1
+    }
 }
 
 # The server's nginx runs as a user of its own, and nobody else has to read the key. A container can give a file away.
