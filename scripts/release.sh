@@ -81,8 +81,9 @@ give_key_to_nginx() {
     chmod 755 "releases/$1/certs"
 }
 
-# A release without a certificate of its own keeps the one that serves.
+# A release without a certificate of its own keeps the one that serves, unless the operator has said where it is.
 inherit_certificate() {
+    ! grep -qs '^CERT_DIR=' settings.env || return 0
     from=$(name_in current)
     [ -n "$from" ] && [ ! -d "releases/$1/certs" ] && [ -d "releases/$from/certs" ] || return 0
     image=$(grep nginx "releases/$1/images" | head -n 1)

@@ -226,6 +226,15 @@ class Releases(ScriptCase):
             f"CERT_DIR={self.server}/releases/two/certs\n", (self.server / "releases" / "two" / ".env").read_text()
         )
 
+    def test_the_operators_own_folder_of_certificates_wins_over_the_one_before(self) -> None:
+        self.deliver("one", certificate=True)
+        self.must("activate", "one")
+        self.must("accept", "one")
+        (self.server / "settings.env").write_text("CERT_DIR=/srv/certs\n")
+        self.deploy("two")
+        settings = (self.server / "releases" / "two" / ".env").read_text()
+        self.assertEqual(settings.split(), ["CERT_DIR=/srv/certs", "IMGDETECT_TAG=two"])
+
     def test_old_releases_and_their_images_go(self) -> None:
         for number in range(6):
             self.deploy(f"r{number}")
