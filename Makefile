@@ -57,6 +57,9 @@ up: ## build and start nginx (TLS) and the service with Docker
 	docker compose up --build --detach --wait
 	@echo "https://localhost/ (self-signed certificate) and http://127.0.0.1:8000/"
 
+bench: $(DEV) ## measure what the service costs beyond the detector (a table)
+	$(BIN)/python -m benchmarks.service
+
 down: ## stop them; the data stays
 	docker compose down
 
@@ -74,4 +77,4 @@ clean: ## remove everything that was made, except data
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run tools test lint check up down smoke lock clean
+.PHONY: help install run tools test lint check bench up down smoke lock clean

@@ -108,8 +108,9 @@ def _loop(seconds: float, start: int, counts: multiprocessing.Queue) -> None:
 
 def bare_rate(processes: int, seconds: float) -> float:
     """Pictures per second of a bare loop in that many processes."""
-    counts: multiprocessing.Queue = multiprocessing.Queue()
-    loops = [multiprocessing.Process(target=_loop, args=(seconds, i << 32, counts)) for i in range(processes)]
+    spawning = multiprocessing.get_context("spawn")  # OpenCV does not survive a fork once its threads run
+    counts: multiprocessing.Queue = spawning.Queue()
+    loops = [spawning.Process(target=_loop, args=(seconds, i << 32, counts)) for i in range(processes)]
     for loop in loops:
         loop.start()
     total = sum(counts.get() for _ in loops)
