@@ -102,19 +102,13 @@ def get_detections(reference: str) -> Response:
 @blueprint.get("/image/<reference>/processed")
 def download_processed(reference: str) -> Response:
     """The annotated picture."""
-    service = parts().service
     asked = parameters.read(FormatParameters, request).format
     record, by_name = _find(reference)
-    artifact = service.records.processed(record)
-    media_type = chosen_format(artifact.media_type, asked)
-    if media_type == artifact.media_type:
-        answer = send_artifact(service, artifact, REVALIDATE)
-    else:
-        extension = media_type.rpartition("/")[2]
-        name = f"{artifact.filename.rpartition('.')[0]}.{extension}"
-        made = Artifact("", media_type, name, 0, f"{artifact.etag}-{extension}")
-        answer = send_bytes(lambda: service.transcoded(record, media_type), made, REVALIDATE)
-    answer.vary.add("Accept")
+    try:
+        answer = _processed(record, asked)
+    except NotFound:  # the picture may have been replaced, and the old one deleted, since the row was read
+        record, by_name = _find(reference)
+        answer = _processed(record, asked)
     return _located(answer, f"{documents.image_path(record.id)}/processed", by_name)
 
 
@@ -217,7 +211,8 @@ def received(*fields: str) -> Upload:
     names = fields or ("image",)
     if request.mimetype.startswith("image/"):
         return service.read_upload(request.get_data(cache=False), "")
-    files = [(name, file) for name, given in request.files.lists() for file in given]
+    # A part without a name has None for one.
+    files = [(name or "", file) for name, given in request.files.lists() for file in given]
     unknown = sorted({name for name, _ in files if name not in names})
     if unknown:
         raise InvalidRequest.field(unknown[0][:80], f"there is no such file field; the image goes into {names[0]!r}")
@@ -257,6 +252,22 @@ def _one(reference: str) -> str:
     if len(ids) > 1:
         raise Conflict("Several images have this name; name one by its id.", ids=ids)
     return ids[0]
+
+
+def _processed(record: Record, asked: str | None) -> Response:
+    """The annotated picture of a record, in the format asked for."""
+    service = parts().service
+    artifact = service.records.processed(record)
+    media_type = chosen_format(artifact.media_type, asked)
+    if media_type == artifact.media_type:
+        answer = send_artifact(service, artifact, REVALIDATE)
+    else:
+        extension = media_type.rpartition("/")[2]
+        name = f"{artifact.filename.rpartition('.')[0]}.{extension}"
+        made = Artifact("", media_type, name, 0, f"{artifact.etag}-{extension}")
+        answer = send_bytes(lambda: service.transcoded(record, media_type), made, REVALIDATE)
+    answer.vary.add("Accept")
+    return answer
 
 
 def _must_accept_json() -> None:

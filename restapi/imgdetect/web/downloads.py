@@ -74,7 +74,11 @@ def _describe(answer: Response, artifact: Artifact, cache_control: str) -> None:
 
 
 def _conditional(answer: Response, size: int) -> Response:
-    answer.make_conditional(request.environ, accept_ranges=True, complete_length=size)
+    environ = request.environ
+    if request.range and [start for start, _ in request.range.ranges if (start or 0) < -size] and size:
+        # The last thousand bytes of a smaller file are all of it (RFC 9110, 14.1.2); werkzeug refuses them.
+        environ = environ | {"HTTP_RANGE": "bytes=0-"}
+    answer.make_conditional(environ, accept_ranges=True, complete_length=size)
     return answer
 
 

@@ -33,7 +33,8 @@ def _merged(*sources: MultiDict[str, str]) -> dict[str, str]:
     values: dict[str, str] = {}
     repeated = set()
     for source in sources:
-        for name, given in source.lists():
+        for field, given in source.lists():
+            name = field or ""  # a part without a name has None for one
             if name in values or len(given) > 1:
                 repeated.add(name)
             values[name] = given[0]

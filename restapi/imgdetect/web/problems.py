@@ -9,6 +9,7 @@ from werkzeug import exceptions
 from werkzeug.datastructures import Headers
 
 from imgdetect import errors, logs
+from imgdetect.web.parts import parts
 
 log = logs.get_logger(__name__)
 
@@ -50,7 +51,7 @@ def _http_error(error: exceptions.HTTPException) -> Response:
     kind = _OF_STATUS.get(error.code or 500, errors.InternalError)
     problem = kind()
     if isinstance(error, exceptions.RequestEntityTooLarge):
-        problem = errors.UploadTooLarge(max_bytes=request.max_content_length)
+        problem = errors.UploadTooLarge(max_bytes=parts().service.settings.max_upload_bytes)
     answer = response_of(problem)
     ours = Headers(error.get_headers())
     for name in ("Allow", "Content-Range"):
