@@ -195,32 +195,23 @@ def health(seconds: float) -> list[tuple[str, str]]:
     ]
 
 
-def memory_of_tree(root: int) -> list[tuple[int, str]]:
-    """Resident MiB and role of every process below one."""
-    parents = {}
+def memory_of_server(folder: str, master: int) -> list[tuple[int, str]]:
+    """Resident MiB and role of every process of the server whose data lies in a folder."""
+    parents, found = {}, []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if folder.encode() in (entry / "environ").read_bytes():
+                    parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
-            parents[int(entry.name)] = int(fields[1])
-    tree, found = {root}, []
-    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
-        tree |= more
-    for pid in tree:
+    for pid, parent in parents.items():
+        command = Path(f"/proc/{pid}/cmdline").read_text()
+        if "nursery" in command:
+            role = "child" if parent in parents else "nursery"
+        else:
+            role = "master" if pid == master else "worker"
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-        parent = Path(f"/proc/{parents[pid]}/cmdline").read_bytes().decode()
-        role = (
-            "master"
-            if pid == root
-            else "worker"
-            if "gunicorn" in command
-            else "child"
-            if "nursery" in parent
-            else "nursery"
-        )
         found.append((pages * os.sysconf("SC_PAGE_SIZE") >> 20, role))
     return sorted(found, reverse=True)
 
@@ -233,14 +224,14 @@ def memory(uploads: int) -> list[tuple[str, str]]:
         def upload() -> None:
             client = Client(server.port)
             while (number := next(numbers)) < uploads:
-                client.post(f"{UPLOAD}?min_size=60&scale_factor=1.3", mixed(number))
+                client.post(UPLOAD, mixed(number))
 
         threads = [threading.Thread(target=upload) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        found = memory_of_tree(server.process.pid)
+        found = memory_of_server(server.folder.name, server.process.pid)
     text = ", ".join(f"{role} {mib}" for mib, role in found)
     return [
         (f"resident memory after {uploads} mixed uploads, MiB", text),
