@@ -19,12 +19,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUNTIME): restapi/requirements.lock restapi/pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r restapi/requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e restapi
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --require-hashes -r restapi/requirements.lock
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation -e restapi
 	@touch $@
 
 $(DEV): restapi/requirements-dev.lock $(RUNTIME)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r restapi/requirements-dev.lock
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --require-hashes -r restapi/requirements-dev.lock
 	@touch $@
 
 install: $(RUNTIME) ## create the environment in .venv
