@@ -42,7 +42,7 @@ lint: tools ## style, types, imports, shell, YAML, Dockerfiles, nginx
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck *.sh scripts/*.sh .ci/run
+	$(BIN)/shellcheck *.sh scripts/*.sh nginx/*.sh .ci/run
 	$(BIN)/yamllint -s .
 	$(BIN)/hadolint restapi/Dockerfile nginx/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml

@@ -56,9 +56,7 @@ class Settings(BaseSettings):
     deadline_seconds: float = Field(30, gt=0, le=600, description="Time after which the work on a picture is stopped")
     slots: int = Field(0, ge=0, description="Pictures looked at at once, by all processes together; 0: one a core")
     waiting_line: int = Field(16, ge=0, description="Requests that may wait for a slot; more get 503")
-    pool_dir: Path | None = Field(
-        None, description="Folder where processes meet that share slots; gunicorn sets it"
-    )
+    pool_dir: Path | None = Field(None, description="Folder where processes meet that share slots; gunicorn sets it")
     retention_days: float = Field(0, ge=0, description="Records older than this are pruned; 0: never")
     max_stored_bytes: int = Field(0, ge=0, description="Oldest records are pruned above this many bytes; 0: no limit")
     accel_prefix: str = Field("", description="nginx location for X-Accel-Redirect, for example /_files/; empty: off")
