@@ -245,6 +245,18 @@ class Releases(ScriptCase):
         self.assertIn("image rm imgdetect/restapi:r0", (self.stub / "calls").read_text())
         self.assertNotIn("image rm imgdetect/restapi:r4", (self.stub / "calls").read_text())
 
+    def test_what_could_serve_again_is_kept_however_old(self) -> None:
+        self.deploy("one")
+        for name in ("two", "three", "four"):
+            self.deliver(name)
+        for number, path in enumerate(sorted((self.server / "releases").iterdir())):
+            os.utime(path, (number, number))
+        os.utime(self.server / "releases" / "one", (-1, -1))
+        self.deploy("five")
+        self.assertEqual(self.names(), {"current": "five", "previous": "one"})
+        self.assertTrue((self.server / "releases" / "one").exists())
+        self.assertFalse((self.server / "releases" / "four").exists())
+
     def test_names_that_could_be_something_else_are_refused(self) -> None:
         for name in ("../x", "-v", "a b", "$(id)", ".hidden"):
             self.assertRefused(self.release("prepare", name), "letters, digits, dots and dashes")
@@ -263,7 +275,7 @@ class Refusals(ScriptCase):
 
     def test_words_that_ssh_or_a_shell_would_take_for_more_are_refused(self) -> None:
         for name in ("DEPLOY_HOST", "DEPLOY_USER", "DEPLOY_DIR", "RELEASE"):
-            for value in ("-oProxyCommand=touch x", "a b", "a;b", "$(id)", "a'b"):
+            for value in ("-v", "-oProxyCommand=touch x", "a b", "a;b", "$(id)", "a'b"):
                 self.assertRefused(self.deploy(**{name: value}), name)
 
     def test_a_port_is_a_number(self) -> None:
@@ -320,7 +332,7 @@ class Certificates(ScriptCase):
 
     def test_the_modes_are_right_whatever_they_were(self) -> None:
         self.make()
-        (self.source / "privkey.pem").chmod(0o644)
+        (self.source / "privkey.pem").chmod(0o755)
         self.assertEqual(self.place().returncode, 0)
         modes = {path.name: path.stat().st_mode & 0o777 for path in (self.target, *self.target.iterdir())}
         self.assertEqual(modes, {"target": 0o700, "tls.crt": 0o644, "tls.key": 0o600})
