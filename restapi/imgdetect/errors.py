@@ -9,6 +9,7 @@ Problem
 ├── MethodNotAllowed      405
 ├── NotAcceptable         406
 ├── Conflict              409
+├── PreconditionFailed    412
 ├── UploadTooLarge        413
 ├── UriTooLong            414
 ├── UnsupportedImage      415
@@ -100,6 +101,10 @@ class NotAcceptable(Problem):
 
 class Conflict(Problem):
     status, slug, title = 409, "conflict", "The request conflicts with what is stored."
+
+
+class PreconditionFailed(Problem):
+    status, slug, title = 412, "precondition-failed", "What is stored is not what If-Match names."
 
 
 class UploadTooLarge(Problem):

@@ -67,6 +67,14 @@ class DownloadTest(AppTest):
                 self.assertEqual((head.status_code, head.data, head.content_length), (200, b"", len(whole.data)))
                 resumed = self.client.get(path, headers={"Range": "bytes=10-", "If-Range": etag})
                 self.assertEqual((resumed.status_code, resumed.data), (206, whole.data[10:]))
+                both = self.client.get(path, headers={"Range": "bytes=10-19", "If-None-Match": etag})
+                self.assertEqual(both.status_code, 304)
+                for match in (etag, "*", f'"other", {etag}'):
+                    self.assertEqual(self.client.get(path, headers={"If-Match": match}).status_code, 200)
+                other = self.client.get(path, headers={"If-Match": '"other"'})
+                self.assertProblem(other, 412, "precondition-failed")
+                dated = {"If-Unmodified-Since": "Sat, 01 Jan 2000 00:00:00 GMT"}
+                self.assertEqual(self.client.get(path, headers=dated).status_code, 200)
                 stale = self.client.get(path, headers={"Range": "bytes=10-", "If-Range": '"other"'})
                 self.assertEqual((stale.status_code, stale.data), (200, whole.data))
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from flask import Response, request
 
-from imgdetect.errors import NotAcceptable
+from imgdetect.errors import NotAcceptable, PreconditionFailed
 from imgdetect.records import Artifact
 from imgdetect.service import DetectionService
 
@@ -18,6 +18,8 @@ FORMATS = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 IMMUTABLE = "private, immutable, max-age=31536000"
 REVALIDATE = "private, no-cache"
 _CHUNK_BYTES = 1 << 16
+_JUDGED_BY_NGINX = {"range", "if-match", "if-unmodified-since"}
+_JUDGED_HERE = {"HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_MODIFIED_SINCE"}
 
 
 def send_artifact(service: DetectionService, artifact: Artifact, cache_control: str) -> Response:
@@ -26,8 +28,9 @@ def send_artifact(service: DetectionService, artifact: Artifact, cache_control: 
     answer = Response(content_type=artifact.media_type)
     _describe(answer, artifact, cache_control)
     accel = service.settings.accel_prefix
-    # nginx would judge a range by its own validators, so it is only given whole files.
-    if accel and path and "Range" not in request.headers and not _unchanged(answer):
+    # nginx would judge conditions and ranges by validators of its own, so it is only given what has none.
+    judged = _JUDGED_BY_NGINX & {name.lower() for name in request.headers.keys()}
+    if accel and path and not judged and not _unchanged(answer):
         answer.headers["X-Accel-Redirect"] = accel + _below(path, artifact.key)
         return answer
     stream = service.records.open(artifact)
@@ -74,10 +77,20 @@ def _describe(answer: Response, artifact: Artifact, cache_control: str) -> None:
 
 
 def _conditional(answer: Response, size: int) -> Response:
-    environ = request.environ
-    if request.range and [start for start, _ in request.range.ranges if (start or 0) < -size] and size:
+    """The answer under the request's conditions, in the order of RFC 9110, 13.2.2; there are no modification dates.
+
+    Raises:
+        PreconditionFailed: If-Match names other bytes.
+    """
+    etag = answer.get_etag()[0] or ""
+    if request.if_match and not request.if_match.contains(etag):
+        raise PreconditionFailed()
+    environ = {name: value for name, value in request.environ.items() if name not in _JUDGED_HERE}
+    if _unchanged(answer):
+        environ.pop("HTTP_RANGE", None)
+    elif request.range and [start for start, _ in request.range.ranges if (start or 0) < -size] and size:
         # The last thousand bytes of a smaller file are all of it (RFC 9110, 14.1.2); werkzeug refuses them.
-        environ = environ | {"HTTP_RANGE": "bytes=0-"}
+        environ["HTTP_RANGE"] = "bytes=0-"
     answer.make_conditional(environ, accept_ranges=True, complete_length=size)
     return answer
 

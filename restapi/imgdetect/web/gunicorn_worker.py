@@ -1,8 +1,10 @@
-"""gunicorn's threaded worker, with three things done our way.
+"""gunicorn's threaded worker, with four things done our way.
 
 What it refuses by itself has the form of every other problem. A body that is malformed, or ends before its
 Content-Length, is an error wherever it is read, so that half an upload never passes for a whole one. And a client that
-does not close its end is waited for in its own thread instead of in the loop that accepts everybody else.
+does not close its end is waited for in its own thread instead of in the loop that accepts everybody else. And a worker
+that is being stopped takes in those who have connected already and refuses the rest at once, so that a proxy in front
+can send them elsewhere; gunicorn's own keeps them waiting for an answer that never comes.
 """
 
 from __future__ import annotations
@@ -30,6 +32,18 @@ _UNWANTED_SECONDS = 2.0
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     """Named in gunicorn.conf.py."""
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Start or stop accepting connections."""
+        super().set_accept_enabled(enabled)
+        if self.alive:
+            return
+        for listener in self.sockets:
+            before = -1
+            while before != self.nr_conns:  # until the queue is empty
+                before = self.nr_conns
+                self.accept(listener)
+            listener.close()
+
     def handle(self, conn: Any) -> Any:
         """Serve a connection until it is idle; in a thread of its own."""
         result = super().handle(conn)
@@ -56,6 +70,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             return bool(conn.parser.finish_body(time.monotonic() + _UNWANTED_SECONDS))
         except OSError:  # the rest is malformed or never comes, but the answer is given already
             return False
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Stop at once, on SIGINT and SIGQUIT."""
+        # Not as the parent does it: the executor's lock may be held by the very code that the signal interrupted.
+        super(ThreadWorker, self).handle_quit(sig, frame)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answer a request that never reached the application."""

@@ -23,6 +23,7 @@ _OF_STATUS: dict[int, type[errors.Problem]] = {
         errors.MethodNotAllowed,
         errors.NotAcceptable,
         errors.Conflict,
+        errors.PreconditionFailed,
         errors.UploadTooLarge,
         errors.UriTooLong,
         errors.RangeNotSatisfiable,
