@@ -17,6 +17,7 @@ _pool = os.environ["IMGDETECT_POOL_DIR"] = tempfile.mkdtemp(prefix="pool-", dir=
 
 from prometheus_client import multiprocess  # noqa: E402
 
+from imgdetect import jobs as _jobs  # noqa: E402
 from imgdetect import service as _service  # noqa: E402
 from imgdetect.config import SettingsError, load  # noqa: E402
 from imgdetect.errors import Problem  # noqa: E402
@@ -61,6 +62,7 @@ def on_starting(server):
     """Refuse to start rather than fail later; what is imported for it here, the workers need not import again."""
     try:
         _service.prove(_settings)
+        _jobs.create_queue(_settings.queue_url, print)
     except (ValueError, Problem) as error:
         _refuse(error)
 

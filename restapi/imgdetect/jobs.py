@@ -7,7 +7,7 @@ while it works; a job whose lease ran out is submitted again, by any process, un
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
@@ -41,8 +41,7 @@ class Jobs:
     def __init__(self, service: DetectionService, queue_url: str) -> None:
         self._service = service
         self._database = service.database
-        url = parse(queue_url)
-        self.queue: JobQueue = module(queues, url).create(url.target, url.parameters, self.run)
+        self.queue = create_queue(queue_url, self.run)
 
     def submit(
         self,
@@ -185,6 +184,17 @@ class Jobs:
         finally:
             done.set()
             thread.join()
+
+
+def create_queue(queue_url: str, run: Callable[[str], None]) -> JobQueue:
+    """The queue of a URL.
+
+    Raises:
+        ValueError: the URL names none.
+    """
+    url = parse(queue_url)
+    queue: JobQueue = module(queues, url).create(url.target, url.parameters, run)
+    return queue
 
 
 def options_from_dict(data: dict[str, Any]) -> DetectOptions:
