@@ -73,6 +73,8 @@ def _delete(service: DetectionService, records: list[Record]) -> int:
 
 def _sweep(service: DetectionService) -> int:
     """Remove files without a row, older than any request that may still be about to write its row."""
+    if not service.database.oldest_records(1):
+        return 0  # an empty database beside pictures is more likely the wrong one than a sign to remove them all
     age_seconds = max(ORPHAN_AGE_SECONDS, 10 * service.settings.deadline_seconds)
     before = time.time() - age_seconds
     removed = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from imgdetect import logs, metrics, queues
@@ -18,7 +18,7 @@ from imgdetect.database import now_us
 from imgdetect.detection import DetectOptions, Job, Upload
 from imgdetect.errors import Busy, Conflict, InternalError, NotFound, Problem
 from imgdetect.queues import JobQueue
-from imgdetect.records import Idempotency, new_id, new_record, original_key
+from imgdetect.records import Idempotency, new_id, new_record
 from imgdetect.service import DetectionService
 
 log = logs.get_logger(__name__)
@@ -58,6 +58,7 @@ class Jobs:
             Problem: the options do not fit the upload, or there is no room for another job.
         """
         self._service.admit(upload, options)
+        original = self._service.records.new_original(upload)
         job = Job(
             id=new_id(),
             owner=owner,
@@ -67,13 +68,13 @@ class Jobs:
             lease_until=0,
             filename=upload.filename,
             media_type=upload.media_type,
-            original_key=original_key(upload.media_type),
+            original_key=original.key,
             options=asdict(options),
             keep_original=keep_original,
             idempotency_key=idempotency.key if idempotency else None,
             request_hash=idempotency.request_hash if idempotency else None,
         )
-        self._service.storage.put(str(job.original_key), upload.data, upload.media_type)
+        original.write()
         try:
             kept = self._database.add_job(job)
         except Problem:
@@ -134,9 +135,8 @@ class Jobs:
                 data = stream.read()
             upload = service.read_upload(data, job.filename)
             outcome = service.look(upload, options_from_dict(job.options), job.owner).outcome
-            record = new_record(upload, outcome, job.owner, keep_original=job.keep_original)
-            if job.keep_original:
-                record = replace(record, original_key=job.original_key)
+            key = job.original_key if job.keep_original else None
+            record = new_record(upload, outcome, job.owner, original_key=key)
             service.storage.put(str(record.processed_key), outcome.processed, outcome.processed_media_type)
         except Problem as problem:
             self._failed(job, problem)

@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
@@ -70,11 +71,12 @@ class ProcessPool:
         """Callers in the line."""
         return self._state()[1]
 
-    def run(self, pixels: int, method: str, *arguments: Any) -> Any:
+    def run(self, pixels: int, method: str, *arguments: Any, meanwhile: Callable[[], None] | None = None) -> Any:
         """Call a method of the children's object in a free child.
 
         Args:
             pixels: size of the picture, for admission.
+            meanwhile: called here while the child works; what it raises ends the work.
         Raises:
             Busy: the line is full, or no child came free in time.
             DetectorTooSlow: the child was killed at the deadline.
@@ -82,13 +84,13 @@ class ProcessPool:
             Problem: what the method raised.
         """
         control, pipe = self._borrow(pixels)
-        with control:
-            try:
-                with pipe:
-                    pipe.send((method, arguments))
-                    answer = pipe.recv()
-            except (EOFError, OSError):
-                self._lost(control, method)
+        with control, pipe:
+            with self._telling_why(control, method):
+                pipe.send((method, arguments))
+            if meanwhile:
+                meanwhile()
+            with self._telling_why(control, method):
+                answer = pipe.recv()
             control.send(b"done")
         if isinstance(answer, Crash):
             # Content must not be able to cause a 500, so whatever a library makes of it is the picture's fault.
@@ -125,6 +127,14 @@ class ProcessPool:
             if message == b"busy" or self._closed:
                 raise Busy()
         raise BackendUnavailable("The processes that look at pictures cannot be reached.")
+
+    @contextmanager
+    def _telling_why(self, control: socket.socket, method: str) -> Iterator[None]:
+        """Turn the loss of the child into what the client is told."""
+        try:
+            yield
+        except (EOFError, OSError):
+            self._lost(control, method)
 
     def _lost(self, control: socket.socket, method: str) -> NoReturn:
         """Learn why the child was lost and say so."""

@@ -38,6 +38,22 @@ class Idempotency(NamedTuple):
     request_hash: str
 
 
+class Original:
+    """The uploaded picture on its way into the storage."""
+
+    def __init__(self, storage: Storage, upload: Upload) -> None:
+        self.key = f"{new_id()}.original{ACCEPTED[upload.media_type]}"
+        self._storage = storage
+        self._upload = upload
+        self._written = False
+
+    def write(self) -> None:
+        """Write it, the first time this is called."""
+        if not self._written:
+            self._storage.put(self.key, self._upload.data, self._upload.media_type)
+            self._written = True
+
+
 class Records:
     """The kept uploads. Every method that takes an owner sees and touches only what belongs to that owner.
 
@@ -48,26 +64,27 @@ class Records:
         self._database = database
         self._storage = storage
 
+    def new_original(self, upload: Upload) -> Original:
+        """The place of an original, where nothing is written yet."""
+        return Original(self._storage, upload)
+
     def store(
         self,
         upload: Upload,
         outcome: Outcome,
         owner: str,
         *,
-        keep_original: bool,
+        original: Original | None,
         idempotency: Idempotency | None = None,
     ) -> Record:
-        """Keep an upload and what was seen in it: files first, then the row, so that no row points at nothing."""
-        record = new_record(upload, outcome, owner, keep_original=keep_original, idempotency=idempotency)
-        written: list[str] = []
+        """Keep what was seen in an upload: files first, then the row, so that no row points at nothing."""
+        original_key = original.key if original else None
+        record = new_record(upload, outcome, owner, original_key=original_key, idempotency=idempotency)
+        written = (record.original_key, record.processed_key)
         try:
-            for key, data, media_type in (
-                (record.original_key, upload.data, upload.media_type),
-                (record.processed_key, outcome.processed, outcome.processed_media_type),
-            ):
-                if key:
-                    written.append(key)
-                    self._storage.put(key, data, media_type)
+            if original:
+                original.write()
+            self._storage.put(str(record.processed_key), outcome.processed, outcome.processed_media_type)
         except BaseException:
             self.forget(*written)
             raise
@@ -191,7 +208,7 @@ def new_record(
     outcome: Outcome,
     owner: str,
     *,
-    keep_original: bool,
+    original_key: str | None,
     idempotency: Idempotency | None = None,
 ) -> Record:
     """A record of its own for an upload, under fresh keys where nothing is stored yet."""
@@ -207,12 +224,12 @@ def new_record(
         size_bytes=len(upload.data),
         sha256=upload.sha256,
         detector=outcome.parameters["detector"],
-        parameters=outcome.parameters | {"keep_original": keep_original},
+        parameters=outcome.parameters | {"keep_original": original_key is not None},
         result=result_document(outcome),
-        original_key=original_key(upload.media_type) if keep_original else None,
+        original_key=original_key,
         processed_key=_processed_key(record_id, outcome.processed_media_type),
         processed_media_type=outcome.processed_media_type,
-        stored_bytes=len(outcome.processed) + (len(upload.data) if keep_original else 0),
+        stored_bytes=len(outcome.processed) + (len(upload.data) if original_key else 0),
         idempotency_key=idempotency.key if idempotency else None,
         request_hash=idempotency.request_hash if idempotency else None,
     )
@@ -226,11 +243,6 @@ def result_document(outcome: Outcome) -> dict[str, Any]:
 def new_id() -> str:
     """A fresh random id, 32 hexadecimal digits."""
     return secrets.token_hex(16)
-
-
-def original_key(media_type: str) -> str:
-    """A fresh key for an original."""
-    return f"{new_id()}.original{ACCEPTED[media_type]}"
 
 
 def _processed_key(record_id: str, media_type: str) -> str:

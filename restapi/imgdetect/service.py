@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
@@ -183,8 +184,18 @@ class DetectionService:
             )
         return detector, options
 
-    def look(self, upload: Upload, options: DetectOptions, owner: str = "") -> Look:
-        """Detect and annotate; nothing is stored."""
+    def look(
+        self,
+        upload: Upload,
+        options: DetectOptions,
+        owner: str = "",
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Look:
+        """Detect and annotate; nothing is stored.
+
+        Args:
+            meanwhile: called once a child is at work, before its answer is waited for; not called on a cache hit.
+        """
         detector, options = self.admit(upload, options)
         key = self._cache_key(owner, upload.sha256, detector, options)
         if (kept := self._results.get(key)) is not None:
@@ -193,7 +204,7 @@ class DetectionService:
         metrics.cache_total.labels("miss").inc()
         started = time.perf_counter()
         try:
-            outcome: Outcome = self.pool.run(upload.pixels, "look", upload.data, options)
+            outcome: Outcome = self.pool.run(upload.pixels, "look", upload.data, options, meanwhile=meanwhile)
         except Exception as error:
             metrics.looks_total.labels(detector.name, getattr(error, "slug", "error")).inc()
             raise
@@ -221,11 +232,15 @@ class DetectionService:
         Returns:
             The record, and whether the look came from the cache.
         """
-        look = self.look(upload, options, owner)
+        original = self.records.new_original(upload) if keep_original else None
+        try:
+            # The disk works while the detector does.
+            look = self.look(upload, options, owner, meanwhile=original.write if original else None)
+        except BaseException:
+            self.records.forget(original.key if original else None)
+            raise
         with timed("store", look.outcome.timings_ms):
-            record = self.records.store(
-                upload, look.outcome, owner, keep_original=keep_original, idempotency=idempotency
-            )
+            record = self.records.store(upload, look.outcome, owner, original=original, idempotency=idempotency)
         metrics.observe_steps({"store": look.outcome.timings_ms["store"]})
         return record, look.cached
 

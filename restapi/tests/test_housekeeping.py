@@ -59,8 +59,15 @@ class PruneTest(AppTest):
             self.assertEqual(housekeeping.prune(self.service).files, 1)
         self.assertEqual(self.client.get(kept["image"]["links"]["self"]).status_code, 200)
 
+    def test_an_empty_database_is_no_reason_to_remove_every_picture(self):
+        self.service.storage.put("1" * 32 + ".original.jpg", b"x", "image/jpeg")
+        self.addCleanup(self.service.storage.delete, "1" * 32 + ".original.jpg")
+        with mock.patch.object(housekeeping.time, "time", return_value=time.time() + 3700):
+            self.assertEqual(housekeeping.prune(self.service).files, 0)
+
     def test_the_original_of_a_waiting_job_is_not_swept(self):
         jobs = self.app.extensions["imgdetect"].jobs
+        self.uploaded(jpeg(seed=11))
         with mock.patch.object(jobs.queue, "submit"):
             job = self.upload(jpeg(seed=10), headers={"Prefer": "respond-async"}).get_json()
         with mock.patch.object(housekeeping.time, "time", return_value=time.time() + 3700):

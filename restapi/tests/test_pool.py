@@ -8,6 +8,7 @@ import threading
 import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from structlog.testing import capture_logs
 
@@ -200,6 +201,20 @@ class PoolTest(unittest.TestCase):
         with self.assertRaises(DetectorFailed), capture_logs() as lines:
             self.make(memory_bytes=4 << 30).run(1, "fill_memory")
         self.assertIn("MemoryError", lines[0]["cause"])
+
+    def test_something_can_be_done_while_a_child_works(self):
+        made = self.make()
+        seen = []
+        self.assertEqual(made.run(1, "echo", 1, meanwhile=lambda: seen.append(made.busy))[2], 1)
+        self.assertEqual(seen, [1])
+
+    def test_work_ends_when_what_is_done_meanwhile_fails(self):
+        made = self.make()
+        child = made.run(1, "pid")
+        for error in (OSError("full"), InvalidRequest()):
+            with self.assertRaises(type(error)):
+                made.run(1, "work", 60, meanwhile=mock.Mock(side_effect=error))
+        self.assertNotEqual(made.run(1, "pid"), child)
 
     def test_a_full_line_is_busy_at_once(self):
         made = self.make(waiting_line=1)
