@@ -104,7 +104,7 @@ class Conflict(Problem):
 
 
 class PreconditionFailed(Problem):
-    status, slug, title = 412, "precondition-failed", "What is stored is not what If-Match names."
+    status, slug, title = 412, "precondition-failed", "The stored file is not the one that the request asks for."
 
 
 class UploadTooLarge(Problem):
