@@ -1,4 +1,4 @@
-"""Work that takes a second or more, and how to see that it is going on."""
+"""Work that takes a while, and how to see that it is going on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import requests
 from tests.live_server import LiveServer
 from tests.processes import until
 
-SLOW = {"scale_factor": "1.05"}  # about a second for `picture`
-SLOWER = SLOW | {"rotations": "0,90"}  # about two
+SLOW = {"scale_factor": "1.05"}  # more than half a second for `picture`
+SLOWER = SLOW | {"rotations": "0,90"}  # twice as long
 
 
 @functools.cache
@@ -21,7 +21,7 @@ def picture(seed: int = 0) -> bytes:
     from imgdetect.images import cv2  # not at the top: OpenCV has to be imported by the package, which sets its limits
 
     blobs = np.random.default_rng(seed).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-    return bytes(cv2.imencode(".jpg", cv2.resize(blobs, (1600, 1200)))[1].data)
+    return bytes(cv2.imencode(".jpg", cv2.resize(blobs, (1200, 900)))[1].data)
 
 
 def gauge(server: LiveServer, name: str) -> float:

@@ -47,10 +47,10 @@ def exchange(port: int, sent: bytes, *, then_close: bool = False, seconds: float
             pass
         except ConnectionError:
             closed = True
-    return Exchange(_parsed(received), closed)
+    return Exchange(parsed(received), closed)
 
 
-def _parsed(received: bytes) -> list[Answer]:
+def parsed(received: bytes) -> list[Answer]:
     """The answers in a stream; each has to tell its length."""
     answers = []
     while received:
