@@ -38,6 +38,8 @@ class FaultTest(unittest.TestCase):
 
     def post(self, server, data, endpoint="image", headers=None, **parameters):
         files = {"image": ("image.jpg", data)}
+        # A server that stops waits two seconds for connections that are kept alive.
+        headers = {"Connection": "close"} | (headers or {})
         return requests.post(f"{server.api}/{endpoint}", files=files, data=parameters, headers=headers, timeout=120)
 
     def query(self, server, sql, *values):

@@ -21,7 +21,7 @@ def picture(seed: int = 0) -> bytes:
     from imgdetect.images import cv2  # not at the top: OpenCV has to be imported by the package, which sets its limits
 
     blobs = np.random.default_rng(seed).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-    return bytes(cv2.imencode(".jpg", cv2.resize(blobs, (1200, 900)))[1].data)
+    return bytes(cv2.imencode(".jpg", cv2.resize(blobs, (900, 675)))[1].data)
 
 
 def gauge(server: LiveServer, name: str) -> float:

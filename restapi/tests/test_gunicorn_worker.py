@@ -111,6 +111,18 @@ class WorkerTest(unittest.TestCase):
                 self.assertFalse(self.worker.handle(SimpleNamespace(sock=theirs)))
             self.assertEqual((ours.recv(1), theirs.fileno()), (b"", -1))
 
+    def test_a_worker_that_stops_takes_in_who_is_waiting_and_closes_once(self):
+        listener = mock.Mock()
+        self.worker.__dict__ |= {"alive": False, "_accepting": True, "poller": mock.Mock(), "sockets": [listener]}
+        waiting = [1, 1, 0]
+        self.worker.accept = lambda _: setattr(self.worker, "nr_conns", self.worker.nr_conns + waiting.pop(0))
+        for enabled in (True, False, True, False):
+            self.worker.set_accept_enabled(enabled)
+        self.assertEqual((self.worker.nr_conns, self.worker.sockets), (5, []))
+        listener.close.assert_called_once_with()
+        self.worker.poller.register.assert_not_called()
+        self.worker.poller.unregister.assert_called_once_with(listener)
+
     def test_stopping_at_once_waits_for_nobody(self):
         self.worker.tpool = mock.Mock()
         with mock.patch.object(AnyWorker, "handle_quit") as quit_any:

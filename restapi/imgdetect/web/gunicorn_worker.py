@@ -32,12 +32,16 @@ _UNWANTED_SECONDS = 2.0
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     """Named in gunicorn.conf.py."""
 
+    sockets: list[Any]
+
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Start or stop accepting connections."""
-        super().set_accept_enabled(enabled)
-        if self.alive:
+        """Start or stop accepting connections; a worker that is being stopped gets here more than once."""
+        stopping = not self.alive  # once: the signal may come at any line
+        super().set_accept_enabled(enabled and not stopping)
+        if not stopping:
             return
-        for listener in self.sockets:
+        listeners, self.sockets = self.sockets, []
+        for listener in listeners:
             before = -1
             while before != self.nr_conns:  # until the queue is empty
                 before = self.nr_conns
