@@ -48,7 +48,8 @@ def _opened(**overrides: Any) -> Iterator[DetectionService]:
 
 def _settings(**overrides: Any) -> Settings:
     try:
-        settings = config.load(overrides)
+        # What is wrong in the environment is told, whether this command needs it or not.
+        settings = config.load().model_copy(update=overrides)
         detector_urls(settings)
     except (config.SettingsError, ValueError) as error:
         _refuse(str(error))

@@ -73,9 +73,10 @@ class CommandTest(unittest.TestCase):
 
     def test_wrong_settings_end_with_code_2_and_one_line_each(self):
         for command in ("check", "serve", "prune", "config"):
-            done = run(command, IMGDETECT_MAX_PIXELS="many", IMGDETECT_COLOR="red")
+            done = run(command, IMGDETECT_MAX_PIXELS="many", IMGDETECT_SLOTS="few", IMGDETECT_COLOR="red")
             self.assertEqual(done.returncode, 2, command)
             self.assertIn("IMGDETECT_MAX_PIXELS", done.stderr)
+            self.assertIn("IMGDETECT_SLOTS", done.stderr)
             self.assertIn("IMGDETECT_COLOR", done.stderr)
             self.assertNotIn("Traceback", done.stderr)
 
