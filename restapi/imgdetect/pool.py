@@ -59,7 +59,11 @@ class ProcessPool:
         self._lock = threading.Lock()
         self._member: socket.socket | None = None
         self._closed = False
-        self._join()
+        try:
+            self._join()
+        except BaseException:
+            self._remove_own_folder()
+            raise
 
     @property
     def busy(self) -> int:
@@ -110,7 +114,11 @@ class ProcessPool:
             self._member = None
             if self._own_folder:
                 self._wait_until_gone()
-                shutil.rmtree(self._own_folder, ignore_errors=True)
+            self._remove_own_folder()
+
+    def _remove_own_folder(self) -> None:
+        if self._own_folder:
+            shutil.rmtree(self._own_folder, ignore_errors=True)
 
     def _borrow(self, pixels: int) -> tuple[socket.socket, Connection]:
         """Wait for a child; returns our connection to the nursery and the pipe to the child."""

@@ -191,11 +191,14 @@ class PoolTest(unittest.TestCase):
         os.waitpid(caller, 0)
         self.assertNotEqual(made.run(1, "pid"), child)
 
-    def test_what_cannot_be_built_is_refused_with_its_reason(self):
+    def test_what_cannot_be_built_is_refused_with_its_reason_and_leaves_nothing(self):
+        temporary = self.enterContext(tempfile.TemporaryDirectory())
+        self.enterContext(mock.patch.object(tempfile, "tempdir", temporary))
         with self.assertRaisesRegex(ValueError, "no such greeting"):
             pool(build=Build(Native, ("hello",), ("fail", "no such greeting")))
         with self.assertRaisesRegex(ValueError, "died"):
             pool(build=Build(Native, ("hello",), ("crash",)))
+        self.assertEqual([*Path(temporary).iterdir()], [])
 
     def test_memory_is_limited(self):
         with self.assertRaises(DetectorFailed), capture_logs() as lines:
