@@ -119,27 +119,29 @@ class RefusedTest(unittest.TestCase):
             ours = ("IMGDETECT_", "PROMETHEUS_", "PYTHONWARN")
             kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
             kept |= {"PYTHONPATH": str(RESTAPI), "TMPDIR": str(here / "tmp"), "IMGDETECT_DATA_DIR": str(here / "data")}
-            for settings, named in (
+            cases = (
                 ({"WORKERS": "many", "SLOTS": "-1", "COLOUR": "red"}, ("WORKERS", "SLOTS", "COLOUR")),
                 ({"CASCADES_DIR": str(here / "cascades")}, ("broken.xml",)),
                 ({"DATA_DIR": str(here / "file" / "data")}, (str(here / "file"),)),
                 ({"QUEUE_URL": "snails:"}, ("snails",)),
-            ):
+            )
+
+            def serve(case):
+                environment = kept | {f"IMGDETECT_{name}": value for name, value in case[0].items()}
+                command = [sys.executable, "-m", "imgdetect", "serve"]
+                return subprocess.run(
+                    command, env=environment, capture_output=True, text=True, timeout=120, check=False
+                )
+
+            with ThreadPoolExecutor(len(cases)) as threads:
+                ended = list(threads.map(serve, cases))
+            for (settings, named), done in zip(cases, ended, strict=True):
                 with self.subTest(settings):
-                    environment = kept | {f"IMGDETECT_{name}": value for name, value in settings.items()}
-                    done = subprocess.run(
-                        [sys.executable, "-m", "imgdetect", "serve"],
-                        env=environment,
-                        capture_output=True,
-                        text=True,
-                        timeout=60,
-                        check=False,
-                    )
                     self.assertEqual(done.returncode, 2, done.stderr)
                     for name in named:
                         self.assertIn(name, done.stderr)
                     self.assertNotIn("Traceback", done.stderr)
-                    self.assertEqual([*(here / "tmp").iterdir()], [])
+            self.assertEqual([*(here / "tmp").iterdir()], [])
 
 
 if __name__ == "__main__":

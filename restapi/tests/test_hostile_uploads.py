@@ -191,9 +191,7 @@ class HostileTest(UploadTest):
                 self.assertAnswered(answer, allowed)
         self.assertNothingLeftBehind()
 
-
-class PrivateTest(UploadTest):
-    """What a picture carries besides its pixels."""
+    # What a picture carries besides its pixels
 
     def with_exif(self, kind):
         exif = Image.Exif()

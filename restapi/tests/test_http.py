@@ -16,7 +16,39 @@ from tests.wire import END, part, request
 NOBODY = "0" * 32
 
 
-class NamesTest(HttpTest):
+FORGED = {
+    "X-Forwarded-For": "203.0.113.7",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Port": "4711",
+    "X-Forwarded-Prefix": "/evil",
+    "X-Real-IP": "203.0.113.8",
+    "Forwarded": "for=203.0.113.9;host=evil.example;proto=https",
+}
+
+
+class Forged:
+    """What holds with and without a proxy in front."""
+
+    def remote_of(self, **headers):
+        """The address in the log of a request with some headers."""
+        answer = self.session.get(f"{self.server.api}/detectors", headers=headers, timeout=30)
+        self.assertEqual(answer.status_code, 200, answer.text)
+        line = next(line for line in self.server.log().splitlines() if answer.headers["X-Request-ID"] in line)
+        return re.search(r"remote=(\S+)", line)[1]
+
+    def test_a_forged_host_does_not_pass_for_ours(self):
+        answer = self.session.get(f"{self.server.api}/image", headers={"Host": "evil.example"}, timeout=30)
+        self.assertProblem(answer, 403, "forbidden")
+
+    def test_a_page_of_another_site_cannot_pass_for_ours_by_forged_headers(self):
+        headers = FORGED | {"Origin": "https://evil.example"}
+        self.assertProblem(self.upload(headers=headers), 403, "forbidden")
+
+
+class AddressTest(Forged, HttpTest):
+    """Names, ids, methods, ranges and headers, without a proxy in front."""
+
     NAMES = (
         "../../etc/passwd",
         "..\\..\\windows\\system32\\cmd.exe",
@@ -42,6 +74,12 @@ class NamesTest(HttpTest):
         "-rf",
         "nul",
     )
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        files = {"image": ("face.jpg", astronaut())}
+        cls.id = requests.post(f"{cls.server.api}/image", files=files, timeout=60).json()["image"]["id"]
 
     def body(self, name):
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')
@@ -110,14 +148,6 @@ class NamesTest(HttpTest):
                 (answer,) = self.send(sent).answers
                 self.assertIn(answer.status, (404, 405) if "/" in path else (404,))
                 self.assertProblem(answer, answer.status, answer.json()["code"])
-
-
-class MethodsTest(HttpTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        files = {"image": ("face.jpg", astronaut())}
-        cls.id = requests.post(f"{cls.server.api}/image", files=files, timeout=60).json()["image"]["id"]
 
     def ask(self, method, path, **headers):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -213,26 +243,6 @@ class MethodsTest(HttpTest):
                     answer = self.ask("GET", f"{API}/image/{self.id}{path}", If_None_Match=given)
                     self.assertEqual((answer.status_code, answer.content), (200, whole.content))
 
-
-FORGED = {
-    "X-Forwarded-For": "203.0.113.7",
-    "X-Forwarded-Proto": "https",
-    "X-Forwarded-Host": "evil.example",
-    "X-Forwarded-Port": "4711",
-    "X-Forwarded-Prefix": "/evil",
-    "X-Real-IP": "203.0.113.8",
-    "Forwarded": "for=203.0.113.9;host=evil.example;proto=https",
-}
-
-
-class ForgedTest(HttpTest):
-    def remote_of(self, **headers):
-        """The address in the log of a request with some headers."""
-        answer = self.session.get(f"{self.server.api}/detectors", headers=headers, timeout=30)
-        self.assertEqual(answer.status_code, 200, answer.text)
-        line = next(line for line in self.server.log().splitlines() if answer.headers["X-Request-ID"] in line)
-        return re.search(r"remote=(\S+)", line)[1]
-
     def test_forwarded_headers_are_not_believed_without_a_proxy(self):
         self.assertEqual(self.remote_of(**FORGED), "127.0.0.1")
         page = self.session.get(f"{self.server.url}/apidocs/", headers=FORGED, timeout=30)
@@ -242,20 +252,11 @@ class ForgedTest(HttpTest):
             with self.subTest(name):
                 self.assertEqual(self.remote_of(**contradicting), "127.0.0.1")
 
-    def test_a_forged_host_does_not_pass_for_ours(self):
-        answer = self.session.get(f"{self.server.api}/image", headers={"Host": "evil.example"}, timeout=30)
-        self.assertProblem(answer, 403, "forbidden")
 
-    def test_a_page_of_another_site_cannot_pass_for_ours_by_forged_headers(self):
-        headers = FORGED | {"Origin": "https://evil.example"}
-        self.assertProblem(self.upload(headers=headers), 403, "forbidden")
-
-
-class OneProxyTest(ForgedTest):
+class OneProxyTest(Forged, HttpTest):
     settings = {"IMGDETECT_TRUSTED_PROXIES": "1"}
 
-    def test_forwarded_headers_are_not_believed_without_a_proxy(self):
-        """With one, they are: but only what that one proxy added."""
+    def test_of_forwarded_headers_only_what_the_proxy_added_is_believed(self):
         self.assertEqual(self.remote_of(**{"X-Forwarded-For": "203.0.113.7"}), "203.0.113.7")
         self.assertEqual(self.remote_of(**{"X-Forwarded-For": "198.51.100.1, 203.0.113.7"}), "203.0.113.7")
         self.assertEqual(self.remote_of(), "127.0.0.1")
