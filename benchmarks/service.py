@@ -247,7 +247,7 @@ def main() -> None:
     quick = arguments.quick
     parts: dict[str, Callable[[], list[tuple[str, str]]]] = {
         "overhead": lambda: overhead(6 if quick else 60),
-        "throughput": lambda: throughput(1 if quick else 5, 5 if quick else 15),
+        "throughput": lambda: throughput(1 if quick else 12, 5 if quick else 6),
         "cache_hits": lambda: cache_hits(50 if quick else 500),
         "health": lambda: health(4 if quick else 20),
         "memory": lambda: memory(60 if quick else 2000),
