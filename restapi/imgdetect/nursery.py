@@ -294,6 +294,8 @@ def _serve(pipe: Connection, target: Any, memory_bytes: int, nursery: int) -> No
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != nursery:
         return
+    # Whoever answers requests and hands out pictures goes first; it needs little, and children wait for it.
+    os.nice(5)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
