@@ -36,7 +36,8 @@ class SettingsTest(unittest.TestCase):
         self.assertEqual(loaded(MAX_PIXELS="").max_pixels, 25_000_000)
 
     def test_kubernetes_service_links_are_no_settings(self):
-        loaded(PORT="tcp://10.0.0.1:80", SERVICE_HOST="10.0.0.1", SERVICE_PORT_HTTP="80", PORT_80_TCP_ADDR="10.0.0.1")
+        links = {"PORT": "tcp://10.0.0.1:80", "SERVICE_HOST": "10.0.0.1", "SERVICE_PORT_HTTP": "80"}
+        self.assertEqual(loaded(**links, PORT_80_TCP_ADDR="10.0.0.1"), loaded())
 
     def test_a_secret_may_come_from_a_file(self):
         _, entry = config.make_api_key("alice")

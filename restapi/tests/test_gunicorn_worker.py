@@ -83,8 +83,9 @@ class WorkerTest(unittest.TestCase):
     def test_a_client_that_is_gone_needs_no_answer(self):
         ours, theirs = socket.socketpair()
         ours.close()
-        with theirs, capture_logs():
+        with theirs, capture_logs() as lines:
             self.worker.handle_error(None, theirs, None, http.InvalidRequestLine("x"))
+        self.assertEqual([line["event"] for line in lines], ["request refused", "answer not sent"])
 
     def test_a_long_cause_is_cut_in_the_log(self):
         self.answer_to(http.InvalidHeader("x" * 9_000))
