@@ -1,0 +1,86 @@
+/* The C interface of fasthaar: plain data in, plain data out, no callback, no global state but the chosen target. */
+#ifndef FASTHAAR_H
+#define FASTHAAR_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FH_API __attribute__((visibility("default")))
+
+enum { FH_HAAR = 0, FH_LBP = 1 };
+
+enum {
+    FH_OK = 0,
+    FH_INVALID = 1,            /* data or a request that breaks a rule below */
+    FH_OUT_OF_MEMORY = 2,
+    FH_TOO_MANY_CANDIDATES = 3, /* the budget's candidates */
+    FH_TOO_SLOW = 4             /* the budget's time */
+};
+
+/* What a detection answers beside the rectangles. */
+enum { FH_RECTANGLES = 0, FH_COUNTS = 1, FH_LEVELS = 2 };
+
+/* A cascade as it stands in its file. Arrays are read while loading only.
+
+   stages 1..64, trees at most 20,000, nodes 1..16 per tree, window sides 8..128, every number finite. Features lie
+   inside the window. A child > 0 is a node of the same tree behind its parent, a child <= 0 minus the index of one of
+   the tree's leaves; a tree has one leaf more than nodes. */
+typedef struct {
+    int32_t feature_type; /* FH_HAAR or FH_LBP */
+    int32_t window_width, window_height;
+    int32_t stages, trees, nodes, features;
+    const float *stage_thresholds; /* stages; as in the file */
+    const int32_t *stage_trees;    /* stages: how many trees each has */
+    const int32_t *tree_nodes;     /* trees: how many nodes each has */
+    const int32_t *left, *right;   /* nodes */
+    const int32_t *feature;        /* nodes */
+    const float *threshold;        /* nodes; HAAR */
+    const uint32_t *subsets;       /* nodes x 8: the LBP codes that go left; LBP */
+    const float *leaves;           /* nodes + trees, tree after tree */
+    const int32_t *rects;          /* HAAR: features x 3 x (x, y, width, height); LBP: features x 4, the first cell */
+    const float *weights;          /* HAAR: features x 3; a third weight of 0 is no third rectangle */
+    const uint8_t *tilted;         /* features; HAAR */
+} fh_cascade_data;
+
+typedef struct fh_cascade fh_cascade;
+
+FH_API int fh_load(const fh_cascade_data *data, fh_cascade **out);
+FH_API void fh_free(fh_cascade *cascade);
+
+typedef struct {
+    const uint8_t *image; /* height rows of width pixels of 1 (grey), 3 (BGR) or 4 (BGRA) bytes */
+    int64_t row_stride;   /* bytes from one row to the next; may be negative */
+    int32_t width, height, channels;
+    int32_t min_neighbors;
+    double scale_factor; /* at least 1.0001: closer to 1 are too many levels */
+    int32_t min_width, min_height, max_width, max_height; /* a maximum of 0 is the image's */
+    int32_t output;         /* FH_RECTANGLES, FH_COUNTS or FH_LEVELS */
+    int32_t threads;        /* 1..64 */
+    int64_t max_candidates; /* negative: no limit */
+    double max_seconds;     /* negative: no limit */
+} fh_request;
+
+typedef struct {
+    int32_t count;
+    int32_t *rects;   /* count x (x, y, width, height) */
+    int32_t *numbers; /* count: neighbours, or reject levels; NULL for FH_RECTANGLES */
+    double *weights;  /* count: level weights; NULL but for FH_LEVELS */
+} fh_result;
+
+/* May be called by many threads at once with the same cascade. On FH_OK the result is freed with fh_release. */
+FH_API int fh_detect(const fh_cascade *cascade, const fh_request *request, fh_result *result);
+FH_API void fh_release(fh_result *result);
+
+/* The vector targets that this machine can run, best first, separated by spaces. */
+FH_API const char *fh_targets(void);
+/* Use one of them from now on, for all threads; FH_INVALID when it is none of them. */
+FH_API int fh_use_target(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
