@@ -13,7 +13,17 @@ namespace fh {
 
 #define KERNEL(name) extern const Kernel kernel_##name
 KERNEL(scalar);
+#if defined(__x86_64__)
+KERNEL(sse4);
+KERNEL(avx2);
+KERNEL(avx512);
+static const Kernel *const kernels[] = {&kernel_avx512, &kernel_avx2, &kernel_sse4, &kernel_scalar};
+#elif defined(__aarch64__)
+KERNEL(neon);
+static const Kernel *const kernels[] = {&kernel_neon, &kernel_scalar};
+#else
 static const Kernel *const kernels[] = {&kernel_scalar};
+#endif
 
 static const Kernel *chosen;  // atomic
 

@@ -1,0 +1,126 @@
+// Windows that were put aside because few of their neighbours are left: taken together again, one in each lane.
+//
+// The integral images of as many windows as there are lanes are copied so that the lanes lie side by side. Copying a
+// window costs about as much as evaluating a few dozen nodes for a vector, so it pays where many nodes are to come.
+#pragma once
+
+#include <stdlib.h>
+
+#include "stages.h"
+
+namespace fh {
+namespace {
+
+// The cost of copying an entry of a window, in nodes evaluated for a vector.
+const double COPY_COST = 0.05;
+
+// A window that was put aside.
+struct Aside {
+    const int32_t *origin;  // in the band
+    float norm;
+    int32_t x, y;   // in the level
+    int32_t stage;  // the next to be passed
+};
+
+// As many of them as there are lanes, or fewer.
+struct Group {
+    Aside windows[LANES];
+    float norms[LANES];
+    int32_t stage;
+};
+
+struct Patches {
+    Aside *windows;
+    int32_t count, capacity, taken;
+    int32_t *memory;      // the windows of a group: [tilted][row][column][lane]
+    Geometry geometry;
+    StageEntries *entries;
+    Entry *entry_memory;
+    int32_t *few;         // for each stage, how many windows of a vector are better put aside before it
+};
+
+inline bool patches_create(Patches &patches, const fh_cascade &c) {
+    const int32_t columns = c.window_width + 1, points = columns * (c.window_height + 1), planes = c.tilted ? 2 : 1;
+    patches.geometry = {columns * LANES, {{0, 0}, {points * LANES, points * LANES}}, 0, LANES};
+    patches.memory = static_cast<int32_t *>(aligned_alloc(64, size_t(points) * planes * LANES * sizeof(int32_t) / 64 * 64 + 64));
+    patches.few = static_cast<int32_t *>(malloc(c.stage_count * sizeof *patches.few));
+    patches.entries = static_cast<StageEntries *>(calloc(c.stage_count, sizeof *patches.entries));
+    patches.entry_memory = static_cast<Entry *>(malloc(c.node_count * sizeof *patches.entry_memory));
+    if (!patches.memory || !patches.few || !patches.entries || !patches.entry_memory) return false;
+    for (int s = 0; s < c.stage_count; s++) {
+        patches.entries[s].entries = patches.entry_memory + c.stages[s].first_node;
+        const double nodes = c.stages[s].expected, copy = COPY_COST * points * planes;
+        patches.few[s] = static_cast<int32_t>(nodes / (copy + nodes / LANES));
+        if (patches.few[s] > LANES / 2) patches.few[s] = LANES / 2;
+    }
+    return true;
+}
+
+inline void patches_free(Patches &patches) {
+    free(patches.windows);
+    free(patches.memory);
+    free(patches.few);
+    free(patches.entries);
+    free(patches.entry_memory);
+}
+
+inline bool patches_add(Run &run, Patches &patches, const Aside &window) {
+    if (patches.count == patches.capacity) {
+        const int32_t capacity = patches.capacity ? 2 * patches.capacity : 1024;
+        void *const larger = realloc(patches.windows, capacity * sizeof(Aside));
+        if (!larger) {
+            stop(run, FH_OUT_OF_MEMORY);
+            return false;
+        }
+        patches.windows = static_cast<Aside *>(larger);
+        patches.capacity = capacity;
+    }
+    patches.windows[patches.count++] = window;
+    return true;
+}
+
+inline int compare_asides(const void *a, const void *b) {
+    return static_cast<const Aside *>(a)->stage - static_cast<const Aside *>(b)->stage;
+}
+
+// `count` neighbouring entries of each window, to every `apart`-th column of a group's row.
+inline void copy_columns(const Group &group, int32_t offset, int32_t count, int32_t *to, int32_t apart) {
+    for (int32_t first = 0; first < count; first += LANES) {
+        Ints rows[LANES];
+        for (int lane = 0; lane < LANES; lane++) rows[lane] = load(group.windows[lane].origin + offset + first);
+        transpose(rows);
+        for (int32_t k = 0; k < LANES && first + k < count; k++) store(to + (first + k) * apart * LANES, rows[k]);
+    }
+}
+
+// The next windows, those with the same stage together, copied to patches.memory; 0 when none are left.
+inline int patches_take(Patches &patches, const fh_cascade &c, const Geometry &from, Group &group) {
+    if (patches.taken == 0 && patches.count) qsort(patches.windows, patches.count, sizeof(Aside), compare_asides);
+    const int32_t left = patches.count - patches.taken, count = left < LANES ? left : LANES;
+    if (!count) {
+        patches.count = patches.taken = 0;
+        return 0;
+    }
+    for (int lane = 0; lane < LANES; lane++) {
+        group.windows[lane] = patches.windows[patches.taken + (lane < count ? lane : 0)];
+        group.norms[lane] = group.windows[lane].norm;
+    }
+    group.stage = group.windows[0].stage;
+    patches.taken += count;
+    const int32_t columns = c.window_width + 1;
+    for (int tilted = 0; tilted <= c.tilted; tilted++)
+        for (int32_t row = 0; row <= c.window_height; row++) {
+            int32_t *const to = patches.memory + patches.geometry.plane[tilted][0] + row * patches.geometry.row;
+            const int32_t offset = row * from.row;
+            if (from.shift) {
+                copy_columns(group, offset + from.plane[tilted][0], (columns + 1) / 2, to, 2);
+                copy_columns(group, offset + from.plane[tilted][1], columns / 2, to + LANES, 2);
+            } else {
+                copy_columns(group, offset + from.plane[tilted][0], columns, to, 1);
+            }
+        }
+    return count;
+}
+
+}  // namespace
+}  // namespace fh

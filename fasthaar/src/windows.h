@@ -1,0 +1,280 @@
+// The windows of a level, row by row.
+//
+// The first stage looks at every window of a row. Then a vector of neighbours goes through the stages until none or so
+// few of its windows are left that they are better put together with others: see patches.h.
+#pragma once
+
+#include "band.h"
+#include "patches.h"
+#include "stages.h"
+
+namespace fh {
+namespace {
+
+const int FIRST_VECTORS = 2;  // looked at together by the first stage, which shares what it reads of the cascade
+const int FIRST_LANES = FIRST_VECTORS * LANES;
+
+struct Work {
+    Layout layouts[2];  // by shift
+    Band band;
+    StageEntries *entries[2];
+    Entry *entry_memory[2];
+    float *norms;                  // of a row's windows
+    uint64_t *passed, *failed;     // the first stage, a bit per window of a row
+    Patches patches;
+};
+
+inline void work_free(void *memory) {
+    Work *const work = static_cast<Work *>(memory);
+    band_free(work->band);
+    for (int shift = 0; shift < 2; shift++) {
+        free(work->entries[shift]);
+        free(work->entry_memory[shift]);
+    }
+    free(work->norms);
+    free(work->passed);
+    free(work->failed);
+    patches_free(work->patches);
+    free(work);
+}
+
+// Entries of all stages in one allocation, filled when a stage is first met.
+inline bool entries_create(const fh_cascade &c, StageEntries *&stages, Entry *&memory) {
+    stages = static_cast<StageEntries *>(calloc(c.stage_count, sizeof *stages));
+    memory = static_cast<Entry *>(malloc(c.node_count * sizeof *memory));
+    if (!stages || !memory) return false;
+    for (int s = 0; s < c.stage_count; s++) stages[s].entries = memory + c.stages[s].first_node;
+    return true;
+}
+
+inline void *work_create(Run &run, const Level *levels, int32_t level_count) {
+    Work *const work = static_cast<Work *>(calloc(1, sizeof(Work)));
+    if (!work) return nullptr;
+    int32_t size[2][2] = {}, columns = 0;
+    for (int32_t i = 0; i < level_count; i++) {
+        int32_t *const largest = size[levels[i].step - 1];
+        if (levels[i].width > largest[0]) largest[0] = levels[i].width;
+        if (levels[i].height > largest[1]) largest[1] = levels[i].height;
+        if (levels[i].columns > columns) columns = levels[i].columns;
+    }
+    bool ready = true;
+    for (int shift = 0; shift < 2; shift++)
+        if (size[shift][0]) {
+            work->layouts[shift] = layout_create(*run.cascade, size[shift][0], size[shift][1], shift);
+            ready = ready && entries_create(*run.cascade, work->entries[shift], work->entry_memory[shift]);
+        }
+    const int32_t words = columns / 64 + 2;
+    work->norms = static_cast<float *>(malloc(words * 64 * sizeof(float)));
+    work->passed = static_cast<uint64_t *>(malloc(words * sizeof(uint64_t)));
+    work->failed = static_cast<uint64_t *>(malloc(words * sizeof(uint64_t)));
+    ready = ready && work->norms && work->passed && work->failed &&
+            band_create(work->band, run, work->layouts, size[0][0] > size[1][0] ? size[0][0] : size[1][0]) &&
+            patches_create(work->patches, *run.cascade);
+    if (ready) return work;
+    work_free(work);
+    return nullptr;
+}
+
+// What one task needs to know at every window.
+struct View {
+    Run &run;
+    const fh_cascade &cascade;
+    const Level &level;
+    Task &task;
+    Work &work;
+    const Layout &layout;
+    StageEntries *entries;
+    float norm_limit;  // a window has contrast when its norm is below
+    double norm_area;
+};
+
+inline const StageEntries &entries_of(const fh_cascade &c, StageEntries *entries, int stage, const Geometry &geometry) {
+    if (!entries[stage].built) build_entries(c, stage, geometry, entries[stage]);
+    return entries[stage];
+}
+
+// Sums within a rectangle that is inset by one pixel, of a vector of windows.
+INLINE Ints inner_sum(const View &view, const int32_t *row, const int32_t (&plane)[2]) {
+    const Geometry &g = view.layout.geometry;
+    const int32_t w = view.cascade.window_width - 1, h = view.cascade.window_height - 1;
+    const int32_t left = plane[1 & g.shift] + (1 >> g.shift), right = plane[w & g.shift] + (w >> g.shift);
+    const int32_t *const top = row + g.row, *const bottom = row + h * g.row;
+    return load(top + left) - load(top + right) - load(bottom + left) + load(bottom + right);
+}
+
+// The lanes of `unsure` that pass the stage after all.
+inline __attribute__((noinline)) uint32_t decide_exactly(const fh_cascade &c, int stage, uint32_t unsure,
+                                                         const int32_t *windows, const Geometry &g, const float *norms) {
+    uint32_t passed = 0;
+    for (; unsure; unsure &= unsure - 1) {
+        const int lane = __builtin_ctz(unsure);
+        if (!(exact_sum(c, stage, windows + lane, g, norms[lane]) < c.stages[stage].threshold)) passed |= 1u << lane;
+    }
+    return passed;
+}
+
+// Which of the lanes pass a stage, given its sums.
+INLINE uint32_t passing(const fh_cascade &c, int stage, Ints sum, uint32_t lanes, const int32_t *windows,
+                        const Geometry &g, const float *norms) {
+    const Stage &s = c.stages[stage];
+    const uint32_t passed = bits(at_least(sum, Ints{} + s.passes)) & lanes;
+    const uint32_t unsure = bits(at_least(sum, Ints{} + s.fails)) & lanes & ~passed;
+    return __builtin_expect(unsure != 0, 0) ? passed | decide_exactly(c, stage, unsure, windows, g, norms) : passed;
+}
+
+// The first stage for a row of windows: fills norms, passed and failed.
+inline void first_stage(const View &view, const int32_t *row) {
+    const fh_cascade &c = view.cascade;
+    Work &work = view.work;
+    const int32_t columns = view.level.columns, words = (columns + 63) / 64;
+    memset(work.passed, 0, words * sizeof(uint64_t));
+    memset(work.failed, 0, words * sizeof(uint64_t));
+    const StageEntries &entries = entries_of(c, view.entries, 0, view.layout.geometry);
+    for (int32_t i = 0; i < columns; i += FIRST_LANES) {
+        Floats norm[FIRST_VECTORS];
+        Ints sum[FIRST_VECTORS];
+        uint32_t lanes[FIRST_VECTORS], any = 0;
+        for (int v = 0; v < FIRST_VECTORS; v++) {
+            const int32_t at = i + v * LANES, left = columns - at;
+            lanes[v] = left >= LANES ? (1u << LANES) - 1 : left > 0 ? (1u << left) - 1 : 0;
+            norm[v] = Floats{};
+            if (!c.lbp) {
+                norm[v] = inverse_deviation(inner_sum(view, row + at, view.layout.geometry.plane[0]),
+                                            inner_sum(view, row + at, view.layout.square), view.norm_area);
+                lanes[v] &= bits(less(norm[v], Floats{} + view.norm_limit));
+            }
+            *reinterpret_cast<UnalignedFloats *>(work.norms + at) = norm[v];
+            any |= lanes[v];
+        }
+        if (!any) continue;
+        stage_sums<FIRST_VECTORS>(c, 0, entries, row + i, norm, sum);
+        for (int v = 0; v < FIRST_VECTORS; v++) {
+            const int32_t at = i + v * LANES;
+            const uint64_t passed =
+                passing(c, 0, sum[v], lanes[v], row + at, view.layout.geometry, work.norms + at);
+            work.passed[at / 64] |= passed << (at % 64);
+            work.failed[at / 64] |= (lanes[v] & ~passed) << (at % 64);
+        }
+    }
+}
+
+// Takes from a word of passed windows those that OpenCV does not look at: after one that fails the first stage it skips
+// the next. So in a run of failures every second one is skipped, beginning behind the first, and the one behind the run
+// is when the run's last one is looked at.
+INLINE uint64_t looked_at(uint64_t passed, uint64_t failed, uint64_t &skip) {
+    const uint64_t even = 0x5555555555555555;
+    failed &= ~skip;
+    const uint64_t even_starts = failed & ~(failed << 1) & even;
+    const uint64_t even_runs = failed & ~(failed + even_starts);  // the carry clears a run
+    const uint64_t looked = (even_runs & even) | (failed & ~even_runs & ~even);
+    const uint64_t skipped = looked << 1 | skip;
+    skip = looked >> 63;
+    return passed & ~skipped;
+}
+
+inline bool accept(const View &view, int32_t x, int32_t y, const int32_t *window, const Geometry &g, float norm) {
+    const double weight =
+        view.run.want_weights ? exact_sum(view.cascade, view.cascade.stage_count - 1, window, g, norm) : 0;
+    return add_hit(view.run, view.task.hits, x, y, weight);
+}
+
+// Takes the vector of windows at column i of a row through the stages behind the first.
+inline bool later_stages(const View &view, int32_t *row, int32_t i, int32_t y, uint32_t lanes) {
+    const fh_cascade &c = view.cascade;
+    const float *const norms = view.work.norms + i;
+    const Floats norm[1] = {*reinterpret_cast<const UnalignedFloats *>(norms)};
+    for (int s = 1; s < c.stage_count; s++) {
+        if (__builtin_popcount(lanes) <= view.work.patches.few[s]) {
+            for (; lanes; lanes &= lanes - 1) {
+                const int lane = __builtin_ctz(lanes);
+                if (!patches_add(view.run, view.work.patches,
+                                 {row + i + lane, norms[lane], (i + lane) * view.level.step, y, s}))
+                    return false;
+            }
+            return true;
+        }
+        Ints sum[1];
+        stage_sums<1>(c, s, entries_of(c, view.entries, s, view.layout.geometry), row + i, norm, sum);
+        lanes = passing(c, s, sum[0], lanes, row + i, view.layout.geometry, norms);
+        if (!lanes) return true;
+    }
+    for (; lanes; lanes &= lanes - 1) {
+        const int lane = __builtin_ctz(lanes);
+        if (!accept(view, (i + lane) * view.level.step, y, row + i + lane, view.layout.geometry, norms[lane])) return false;
+    }
+    return true;
+}
+
+inline bool look_at_row(const View &view, int32_t y) {
+    Work &work = view.work;
+    int32_t *const row = band_row(work.band, y - work.band.top);
+    first_stage(view, row);
+    uint64_t skip = 0;
+    for (int32_t w = 0; 64 * w < view.level.columns; w++) {
+        uint64_t alive = looked_at(work.passed[w], work.failed[w], skip);
+        for (int32_t i = 64 * w; alive; i += LANES, alive = LANES < 64 ? alive >> LANES : 0) {
+            const uint32_t lanes = uint32_t(alive & ((1u << LANES) - 1));
+            if (lanes && !later_stages(view, row, i, y, lanes)) return false;
+        }
+    }
+    return true;
+}
+
+// Takes the windows that were put aside through their remaining stages.
+inline bool look_at_patches(const View &view) {
+    Patches &patches = view.work.patches;
+    const fh_cascade &c = view.cascade;
+    for (;;) {
+        Group group;
+        const int count = patches_take(patches, c, view.layout.geometry, group);
+        if (!count) return true;
+        if (!go_on(view.run)) return false;
+        const Floats norm[1] = {*reinterpret_cast<const UnalignedFloats *>(group.norms)};
+        uint32_t lanes = (1u << count) - 1;
+        for (int s = group.stage; lanes && s < c.stage_count; s++) {
+            Ints sum[1];
+            stage_sums<1>(c, s, entries_of(c, patches.entries, s, patches.geometry), patches.memory, norm, sum);
+            lanes = passing(c, s, sum[0], lanes, patches.memory, patches.geometry, group.norms);
+        }
+        for (; lanes; lanes &= lanes - 1) {
+            const int lane = __builtin_ctz(lanes);
+            const Aside &window = group.windows[lane];
+            if (!accept(view, window.x, window.y, patches.memory + lane, patches.geometry, group.norms[lane])) return false;
+        }
+    }
+}
+
+// The largest float whose product with the area is below 0.1, and the next: norms below it have contrast.
+inline float norm_limit(double area) {
+    float limit = static_cast<float>(0.1 / area);
+    while (area * limit < 1e-1) limit = __builtin_nextafterf(limit, 1);
+    while (!(area * __builtin_nextafterf(limit, 0) < 1e-1)) limit = __builtin_nextafterf(limit, 0);
+    return limit;
+}
+
+inline void detect(Run &run, const Level &level, Task &task, void *memory) {
+    Work &work = *static_cast<Work *>(memory);
+    const fh_cascade &c = *run.cascade;
+    const int shift = level.step - 1;
+    const double area = double(c.window_width - 2) * (c.window_height - 2);
+    const View view = {run,  c,    level, task, work, work.layouts[shift], work.entries[shift], norm_limit(area), area};
+    if (!band_start(work.band, run, level, view.layout, task.first_row * level.step)) {
+        stop(run, FH_OUT_OF_MEMORY);
+        return;
+    }
+    for (int32_t r = task.first_row; r < task.last_row; r++) {
+        const int32_t y = r * level.step, last = y + c.window_height;
+        if (!go_on(run)) break;
+        if (last - work.band.top >= view.layout.capacity) {
+            if (!look_at_patches(view)) break;
+            band_move(work.band, y);
+        }
+        band_fill(work.band, run, last - work.band.top);
+        if (!look_at_row(view, y)) break;
+    }
+    if (go_on(run)) look_at_patches(view);
+    work.patches.count = 0;
+}
+
+}  // namespace
+}  // namespace fh
