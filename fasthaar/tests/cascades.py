@@ -25,7 +25,7 @@ def random_xml(kind: str, seed: int, *, window_wh: tuple[int, int] | None = None
 
     Args:
         kind: "stumps" (HAAR, one node a tree, mostly upright), "trees" (HAAR, up to 16 nodes), "tilted" (HAAR, half of
-            the features turned), "fractions" (HAAR, weights with a fraction, unbalanced), "lbp" (stumps for even
+            the features turned), "fractions" (HAAR, weights with a fraction, not quite balanced), "lbp" (stumps for even
             seeds, trees for odd ones), "old" (the old format: one node a tree for even seeds, up to 2 for odd ones).
         seed: the same seed gives the same file.
         window_wh: sides of the window, 8 to 128; by default drawn, mostly 8 to 32.
@@ -102,7 +102,7 @@ def _draw_tree(rng: np.random.Generator, most_nodes: int, kind: str) -> Tree:
 
 def _draw_condition(rng: np.random.Generator, kind: str) -> list[float]:
     if kind == "lbp":
-        return rng.integers(-(2**31), 2**31, 8).tolist()
+        return list(map(int, rng.integers(-(2**31), 2**31, 8)))
     # What a feature gives is normalised by the contrast of the window: seldom outside of -0.3 to 0.3.
     return [float(np.float32(rng.normal(0, 0.05)))]
 
@@ -118,13 +118,13 @@ def _haar_feature(rng: np.random.Generator, kind: str, width: int, height: int, 
     outer = _tilted_rect(rng, width, height) if tilted else _upright_rect(rng, 0, 0, width, height)
     x, y, w, h = outer
     rects = [(*outer, -1.0)]
-    for _ in range(rng.integers(1, 3)):
+    parts = int(rng.integers(1, 3))
+    for _ in range(parts):
         # Inside of the outer one, so that a tilted one stays in the window as well.
         part_w, part_h = int(rng.integers(1, w + 1)), int(rng.integers(1, h + 1))
         at_x, at_y = (0, 0) if tilted else (int(rng.integers(w - part_w + 1)), int(rng.integers(h - part_h + 1)))
-        weight = rng.choice([2.0, 3.0, w * h / (part_w * part_h)])
-        if kind == "fractions":
-            weight = rng.normal(0.5, 1.0)
+        balanced = w * h / (part_w * part_h * parts)
+        weight = balanced * rng.normal(1, 0.05) if kind == "fractions" else rng.choice([2.0, 3.0, round(balanced)])
         rects.append((x + at_x, y + at_y, part_w, part_h, float(weight)))
     items = "".join(f"\n<_>\n{x} {y} {w} {h} {number(weight)}</_>" for x, y, w, h, weight in rects)
     flag = f"\n<tilted>{int(tilted)}</tilted>" if tilted or rng.random() < 0.5 else ""
