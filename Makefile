@@ -7,11 +7,16 @@ BASE_URL ?= http://$(HOST):$(PORT)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+ENGINE := $(VENV)/.engine
+ENGINE_LOG := $(VENV)/engine.log
+# Where `make check` leaves the results of the tests as JUnit XML; empty: nowhere.
+REPORTS ?=
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -19,24 +24,33 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUNTIME): restapi/requirements.lock restapi/pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --require-hashes -r restapi/requirements.lock
-	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation -e restapi
+	$(PIP) install --require-hashes -r restapi/requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e restapi
 	@touch $@
 
 $(DEV): restapi/requirements-dev.lock $(RUNTIME)
-	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --require-hashes -r restapi/requirements-dev.lock
+	$(PIP) install --require-hashes -r restapi/requirements-dev.lock
 	@touch $@
 
-install: $(RUNTIME) ## create the environment in .venv
+# Compiles fasthaar. Where there is no compiler (1), one of 400 MB is installed; what fails is tried again next time.
+$(ENGINE): fasthaar/pyproject.toml fasthaar/hatch_build.py $(wildcard fasthaar/src/*) | $(RUNTIME)
+	@rm -f $@ fasthaar/fasthaar/_fasthaar.so
+	@{ { $(BIN)/python fasthaar/hatch_build.py || [ $$? -ne 1 ] || \
+	    $(PIP) install --require-hashes -r fasthaar/requirements-build.lock; } && \
+	  $(PIP) install --no-deps --no-build-isolation -e fasthaar && touch $@; } >$(ENGINE_LOG) 2>&1 || \
+	  echo "fasthaar cannot be built ($(ENGINE_LOG) says why): detection runs on OpenCV, with the same boxes but slower" >&2
 
-run: $(RUNTIME) ## serve on http://127.0.0.1:8000 (HOST, PORT), with files under ./data
+install: $(RUNTIME) $(ENGINE) ## create the environment in .venv
+
+run: $(RUNTIME) $(ENGINE) ## serve on http://127.0.0.1:8000 (HOST, PORT), with files under ./data
 	@IMGDETECT_BIND=$(HOST):$(PORT) exec $(BIN)/gunicorn -c restapi/gunicorn.conf.py imgdetect.wsgi:app
 
 tools: $(DEV)
 	@scripts/install_tools.sh
 
-test: tools ## run the test suite
+test: tools $(ENGINE) ## run the test suite
 	$(BIN)/python -W error -m unittest discover -s restapi/tests -t restapi
+	$(BIN)/python -W error -m unittest discover -s fasthaar/tests -t fasthaar
 
 lint: tools ## style, types, imports, shell, YAML, Dockerfiles, nginx
 	$(BIN)/ruff check .
@@ -47,9 +61,10 @@ lint: tools ## style, types, imports, shell, YAML, Dockerfiles, nginx
 	$(BIN)/hadolint restapi/Dockerfile nginx/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-check: lint ## everything that must hold before a change lands: lint, tests, coverage floor
+check: lint $(ENGINE) ## everything that must hold before a change lands: lint, tests, coverage floor
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(if $(REPORTS),--junitxml=$(REPORTS)/restapi.xml)
+	$(BIN)/coverage run -m pytest fasthaar/tests $(if $(REPORTS),--junitxml=$(REPORTS)/fasthaar.xml)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=90
 
@@ -57,8 +72,21 @@ up: ## build and start nginx (TLS) and the service with Docker
 	docker compose up --build --detach --wait
 	@echo "https://localhost/ (self-signed certificate) and http://127.0.0.1:8000/"
 
-bench: $(DEV) ## measure what the service costs beyond the detector (a table)
+parity: $(DEV) $(ENGINE) ## compare fasthaar with OpenCV over the full ranges; takes long
+	FASTHAAR_PARITY=full $(BIN)/python -W error -m unittest discover -s fasthaar/tests -t fasthaar -p 'test_parity*.py'
+
+wheel: $(DEV) ## build fasthaar's wheel for any Linux with this processor into dist, and try it
+	$(PIP) install --require-hashes -r fasthaar/requirements-build.lock
+	rm -f dist/fasthaar-*.whl
+	CXX="'$(CURDIR)/$(BIN)/python' -m ziglang c++ -target $$(uname -m)-linux-gnu.2.17" \
+	  $(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist ./fasthaar
+	$(BIN)/python fasthaar/tests/try_wheel.py dist/fasthaar-*.whl
+
+bench: $(DEV) $(ENGINE) ## measure what the service costs beyond the detector (a table)
 	$(BIN)/python -m benchmarks.service
+
+bench-engine: $(DEV) $(ENGINE) ## measure fasthaar against OpenCV (a table for every cascade)
+	cd fasthaar && ../$(BIN)/python -m benchmarks
 
 down: ## stop them; the data stays
 	docker compose down
@@ -72,9 +100,11 @@ lock: ## resolve the dependencies again (needs uv)
 	  --extra build restapi/pyproject.toml -o restapi/requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra build --extra dev -c restapi/requirements.lock restapi/pyproject.toml -o restapi/requirements-dev.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --group fasthaar/pyproject.toml:build -c restapi/requirements.lock -o fasthaar/requirements-build.lock
 
 clean: ## remove everything that was made, except data
-	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist fasthaar/fasthaar/_fasthaar.so .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run tools test lint check bench up down smoke lock clean
+.PHONY: help install run tools test lint check parity wheel bench bench-engine up down smoke lock clean

@@ -164,8 +164,8 @@ class Safety(unittest.TestCase):
         self.assertIn("archiveArtifacts artifacts: 'build/reports/**'", always)
         self.assertIn("emailext to: params.MAIL_TO", always)
         self.assertIn("currentBuild.currentResult", always)
-        self.assertIn("junit testResults: 'build/reports/tests.xml'", stage("Test"))
-        self.assertIn("--junitxml=build/reports/tests.xml", stage("Test"))
+        self.assertIn("junit testResults: 'build/reports/*.xml'", stage("Test"))
+        self.assertIn("REPORTS = 'build/reports'", stage("Test"))
 
 
 class Documentation(unittest.TestCase):
