@@ -20,6 +20,7 @@ struct Aside {
     float norm;
     int32_t x, y;   // in the level
     int32_t stage;  // the next to be passed
+    int32_t next;   // in the list of its stage, -1 at the end
 };
 
 // As many of them as there are lanes, or fewer.
@@ -31,7 +32,9 @@ struct Group {
 
 struct Patches {
     Aside *windows;
-    int32_t count, capacity, taken;
+    int32_t count, capacity;
+    int32_t *first;       // of each stage's list, -1 for none
+    int32_t stage;        // the lists of earlier ones are empty
     int32_t *memory;      // the windows of a group: [tilted][row][column][lane]
     Geometry geometry;
     StageEntries *entries;
@@ -43,11 +46,13 @@ inline bool patches_create(Patches &patches, const fh_cascade &c) {
     const int32_t columns = c.window_width + 1, points = columns * (c.window_height + 1), planes = c.tilted ? 2 : 1;
     patches.geometry = {columns * LANES, {{0, 0}, {points * LANES, points * LANES}}, 0, LANES};
     patches.memory = static_cast<int32_t *>(aligned_alloc(64, size_t(points) * planes * LANES * sizeof(int32_t) / 64 * 64 + 64));
+    patches.first = static_cast<int32_t *>(malloc(c.stage_count * sizeof *patches.first));
     patches.few = static_cast<int32_t *>(malloc(c.stage_count * sizeof *patches.few));
     patches.entries = static_cast<StageEntries *>(calloc(c.stage_count, sizeof *patches.entries));
     patches.entry_memory = static_cast<Entry *>(malloc(c.node_count * sizeof *patches.entry_memory));
-    if (!patches.memory || !patches.few || !patches.entries || !patches.entry_memory) return false;
+    if (!patches.memory || !patches.first || !patches.few || !patches.entries || !patches.entry_memory) return false;
     for (int s = 0; s < c.stage_count; s++) {
+        patches.first[s] = -1;
         patches.entries[s].entries = patches.entry_memory + c.stages[s].first_node;
         const double nodes = c.stages[s].expected, copy = COPY_COST * points * planes;
         patches.few[s] = static_cast<int32_t>(nodes / (copy + nodes / LANES));
@@ -59,6 +64,7 @@ inline bool patches_create(Patches &patches, const fh_cascade &c) {
 inline void patches_free(Patches &patches) {
     free(patches.windows);
     free(patches.memory);
+    free(patches.first);
     free(patches.few);
     free(patches.entries);
     free(patches.entry_memory);
@@ -75,38 +81,39 @@ inline bool patches_add(Run &run, Patches &patches, const Aside &window) {
         patches.windows = static_cast<Aside *>(larger);
         patches.capacity = capacity;
     }
-    patches.windows[patches.count++] = window;
+    patches.windows[patches.count] = window;
+    patches.windows[patches.count].next = patches.first[window.stage];
+    patches.first[window.stage] = patches.count++;
     return true;
-}
-
-inline int compare_asides(const void *a, const void *b) {
-    return static_cast<const Aside *>(a)->stage - static_cast<const Aside *>(b)->stage;
 }
 
 // `count` neighbouring entries of each window, to every `apart`-th column of a group's row.
 inline void copy_columns(const Group &group, int32_t offset, int32_t count, int32_t *to, int32_t apart) {
-    for (int32_t first = 0; first < count; first += LANES) {
-        Ints rows[LANES];
-        for (int lane = 0; lane < LANES; lane++) rows[lane] = load(group.windows[lane].origin + offset + first);
-        transpose(rows);
-        for (int32_t k = 0; k < LANES && first + k < count; k++) store(to + (first + k) * apart * LANES, rows[k]);
+    for (int32_t first = 0; first < count; first += 4) {
+        const int32_t *from[LANES];
+        for (int lane = 0; lane < LANES; lane++) from[lane] = group.windows[lane].origin + offset + first;
+        Ints columns[4];
+        four_columns(from, columns);
+        for (int32_t k = 0; k < 4 && first + k < count; k++) store(to + (first + k) * apart * LANES, columns[k]);
     }
 }
 
 // The next windows, those with the same stage together, copied to patches.memory; 0 when none are left.
 inline int patches_take(Patches &patches, const fh_cascade &c, const Geometry &from, Group &group) {
-    if (patches.taken == 0 && patches.count) qsort(patches.windows, patches.count, sizeof(Aside), compare_asides);
-    const int32_t left = patches.count - patches.taken, count = left < LANES ? left : LANES;
+    int count = 0;
+    for (; count < LANES && patches.stage < c.stage_count; count++) {
+        while (patches.stage < c.stage_count && patches.first[patches.stage] < 0) patches.stage++;
+        if (patches.stage == c.stage_count) break;
+        group.windows[count] = patches.windows[patches.first[patches.stage]];
+        patches.first[patches.stage] = group.windows[count].next;
+    }
     if (!count) {
-        patches.count = patches.taken = 0;
+        patches.count = patches.stage = 0;
         return 0;
     }
-    for (int lane = 0; lane < LANES; lane++) {
-        group.windows[lane] = patches.windows[patches.taken + (lane < count ? lane : 0)];
-        group.norms[lane] = group.windows[lane].norm;
-    }
+    for (int lane = count; lane < LANES; lane++) group.windows[lane] = group.windows[0];
+    for (int lane = 0; lane < LANES; lane++) group.norms[lane] = group.windows[lane].norm;
     group.stage = group.windows[0].stage;
-    patches.taken += count;
     const int32_t columns = c.window_width + 1;
     for (int tilted = 0; tilted <= c.tilted; tilted++)
         for (int32_t row = 0; row <= c.window_height; row++) {

@@ -62,58 +62,96 @@ INLINE Mask goes_left<CELLS>(const Entry &e, const int32_t *p, Floats) {
     return in_subset(code, e.subset);
 }
 
+// V vectors of windows, each with its norms: looked at together, they share what is read of the cascade.
+template <int V>
+struct Vectors {
+    const int32_t *windows[V];
+    Floats norm[V];
+    Ints sum[V];
+};
+
 template <int KIND, int V>
-INLINE const Entry *add_kind(const Entry *e, int32_t count, const int32_t *p, const Floats (&norm)[V], Ints (&sum)[V]) {
+INLINE const Entry *add_kind(const Entry *e, int32_t count, Vectors<V> &v) {
     for (const Entry *end = e + count; e != end; e++)
-        for (int v = 0; v < V; v++) sum[v] = add_where(sum[v], goes_left<KIND>(*e, p + v * LANES, norm[v]), e->left_leaf);
+        for (int i = 0; i < V; i++)
+            v.sum[i] = add_where(v.sum[i], goes_left<KIND>(*e, v.windows[i], v.norm[i]), e->left_leaf);
     return e;
 }
 
-INLINE Mask goes_left_any(const Entry &e, const int32_t *p, Floats norm) {
+template <int KIND, int V>
+INLINE void go_left(const Entry &e, const Vectors<V> &v, Mask (&left)[V]) {
+    for (int i = 0; i < V; i++) left[i] = goes_left<KIND>(e, v.windows[i], v.norm[i]);
+}
+
+template <int V>
+INLINE void go_left_any(const Entry &e, const Vectors<V> &v, Mask (&left)[V]) {
     switch (e.kind) {
-        case EDGE: return goes_left<EDGE>(e, p, norm);
-        case PAIR: return goes_left<PAIR>(e, p, norm);
-        case CHECK: return goes_left<CHECK>(e, p, norm);
-        case ANTICHECK: return goes_left<ANTICHECK>(e, p, norm);
-        case CELLS: return goes_left<CELLS>(e, p, norm);
-        default: return goes_left<ANY>(e, p, norm);
+        case EDGE: return go_left<EDGE>(e, v, left);
+        case PAIR: return go_left<PAIR>(e, v, left);
+        case CHECK: return go_left<CHECK>(e, v, left);
+        case ANTICHECK: return go_left<ANTICHECK>(e, v, left);
+        case CELLS: return go_left<CELLS>(e, v, left);
+        default: return go_left<ANY>(e, v, left);
     }
+}
+
+// Sends the windows that reach a node on to a child.
+template <int V>
+INLINE void send(int32_t child, int32_t leaf, const Mask (&mask)[V], Mask (*reached)[V], Vectors<V> &v) {
+    for (int i = 0; i < V; i++)
+        if (child > 0) reached[child][i] |= mask[i];
+        else v.sum[i] = add_where(v.sum[i], mask[i], leaf);
 }
 
 // A tree's nodes are visited in order, each by the windows that reach it: children lie behind their parents.
 template <int V>
-INLINE void add_tree(const Entry *e, int32_t nodes, const int32_t *p, const Floats (&norm)[V], Ints (&sum)[V]) {
-    Mask reached[16][V];
-    for (int n = 1; n < nodes; n++)
-        for (int v = 0; v < V; v++) reached[n][v] = Mask{};
-    for (int n = 0; n < nodes; n++, e++)
-        for (int v = 0; v < V; v++) {
-            const Mask left = goes_left_any(*e, p + v * LANES, norm[v]);
-            const Mask here[2] = {n ? Mask(reached[n][v] & left) : left, n ? Mask(reached[n][v] & ~left) : Mask(~left)};
-            if (e->left > 0) reached[e->left][v] |= here[0];
-            else sum[v] = add_where(sum[v], here[0], e->left_leaf);
-            if (e->right > 0) reached[e->right][v] |= here[1];
-            else sum[v] = add_where(sum[v], here[1], e->right_leaf);
+INLINE void add_tree(const Entry *e, int32_t nodes, Vectors<V> &v) {
+    Mask reached[16][V], left[V], right[V];
+    for (int n = 0; n < nodes; n++)
+        for (int i = 0; i < V; i++) reached[n][i] = n ? none() : ~none();
+    for (int n = 0; n < nodes; n++) {
+        go_left_any(e[n], v, left);
+        for (int i = 0; i < V; i++) {
+            right[i] = reached[n][i] & ~left[i];
+            left[i] &= reached[n][i];
         }
+        send(e[n].left, e[n].left_leaf, left, reached, v);
+        send(e[n].right, e[n].right_leaf, right, reached, v);
+    }
 }
 
-// The sums of a stage, in its integer scale, of V vectors of windows side by side.
+// Trees of two nodes, which is most of them: the second is either child of the first.
 template <int V>
-INLINE void stage_sums(const fh_cascade &c, int stage, const StageEntries &s, const int32_t *p, const Floats (&norm)[V],
-                       Ints (&sum)[V]) {
-    for (int v = 0; v < V; v++) sum[v] = Ints{};
+INLINE void add_pair(const Entry *e, Vectors<V> &v) {
+    Mask first[V], second[V];
+    go_left_any(e[0], v, first);
+    go_left_any(e[1], v, second);
+    const bool left = e[0].left > 0;
+    for (int i = 0; i < V; i++) {
+        const Mask on = left ? first[i] : Mask(~first[i]);
+        const Ints sum = add_where(v.sum[i], ~on, left ? e[0].right_leaf : e[0].left_leaf);
+        v.sum[i] = add_where(add_where(sum, on & second[i], e[1].left_leaf), on & ~second[i], e[1].right_leaf);
+    }
+}
+
+// The sums of a stage, in its integer scale.
+template <int V>
+INLINE void stage_sums(const fh_cascade &c, int stage, const StageEntries &s, Vectors<V> &v) {
+    for (int i = 0; i < V; i++) v.sum[i] = Ints{};
     const Entry *e = s.entries;
     if (c.lbp && c.stumps) {
-        add_kind<CELLS, V>(e, s.counts[CELLS], p, norm, sum);
+        add_kind<CELLS>(e, s.counts[CELLS], v);
     } else if (c.stumps) {
-        e = add_kind<EDGE, V>(e, s.counts[EDGE], p, norm, sum);
-        e = add_kind<PAIR, V>(e, s.counts[PAIR], p, norm, sum);
-        e = add_kind<CHECK, V>(e, s.counts[CHECK], p, norm, sum);
-        e = add_kind<ANTICHECK, V>(e, s.counts[ANTICHECK], p, norm, sum);
-        add_kind<ANY, V>(e, s.counts[ANY], p, norm, sum);
+        e = add_kind<EDGE>(e, s.counts[EDGE], v);
+        e = add_kind<PAIR>(e, s.counts[PAIR], v);
+        e = add_kind<CHECK>(e, s.counts[CHECK], v);
+        e = add_kind<ANTICHECK>(e, s.counts[ANTICHECK], v);
+        add_kind<ANY>(e, s.counts[ANY], v);
     } else {
-        const Tree *const trees = c.trees + c.stages[stage].first_tree;
-        for (int32_t t = 0; t < c.stages[stage].trees; e += trees[t++].nodes) add_tree<V>(e, trees[t].nodes, p, norm, sum);
+        const Tree *tree = c.trees + c.stages[stage].first_tree;
+        for (const Tree *end = tree + c.stages[stage].trees; tree != end; e += tree++->nodes)
+            if (tree->nodes == 2 && (e->left > 0) != (e->right > 0)) add_pair(e, v);
+            else add_tree(e, tree->nodes, v);
     }
 }
 

@@ -131,27 +131,27 @@ inline void first_stage(const View &view, const int32_t *row) {
     memset(work.failed, 0, words * sizeof(uint64_t));
     const StageEntries &entries = entries_of(c, view.entries, 0, view.layout.geometry);
     for (int32_t i = 0; i < columns; i += FIRST_LANES) {
-        Floats norm[FIRST_VECTORS];
-        Ints sum[FIRST_VECTORS];
+        Vectors<FIRST_VECTORS> vectors;
         uint32_t lanes[FIRST_VECTORS], any = 0;
         for (int v = 0; v < FIRST_VECTORS; v++) {
             const int32_t at = i + v * LANES, left = columns - at;
             lanes[v] = left >= LANES ? (1u << LANES) - 1 : left > 0 ? (1u << left) - 1 : 0;
-            norm[v] = Floats{};
+            vectors.windows[v] = row + at;
+            vectors.norm[v] = Floats{};
             if (!c.lbp) {
-                norm[v] = inverse_deviation(inner_sum(view, row + at, view.layout.geometry.plane[0]),
-                                            inner_sum(view, row + at, view.layout.square), view.norm_area);
-                lanes[v] &= bits(less(norm[v], Floats{} + view.norm_limit));
+                vectors.norm[v] = inverse_deviation(inner_sum(view, row + at, view.layout.geometry.plane[0]),
+                                                    inner_sum(view, row + at, view.layout.square), view.norm_area);
+                lanes[v] &= bits(less(vectors.norm[v], Floats{} + view.norm_limit));
             }
-            *reinterpret_cast<UnalignedFloats *>(work.norms + at) = norm[v];
+            *reinterpret_cast<UnalignedFloats *>(work.norms + at) = vectors.norm[v];
             any |= lanes[v];
         }
         if (!any) continue;
-        stage_sums<FIRST_VECTORS>(c, 0, entries, row + i, norm, sum);
+        stage_sums(c, 0, entries, vectors);
         for (int v = 0; v < FIRST_VECTORS; v++) {
             const int32_t at = i + v * LANES;
             const uint64_t passed =
-                passing(c, 0, sum[v], lanes[v], row + at, view.layout.geometry, work.norms + at);
+                passing(c, 0, vectors.sum[v], lanes[v], row + at, view.layout.geometry, work.norms + at);
             work.passed[at / 64] |= passed << (at % 64);
             work.failed[at / 64] |= (lanes[v] & ~passed) << (at % 64);
         }
@@ -178,30 +178,65 @@ inline bool accept(const View &view, int32_t x, int32_t y, const int32_t *window
     return add_hit(view.run, view.task.hits, x, y, weight);
 }
 
-// Takes the vector of windows at column i of a row through the stages behind the first.
-inline bool later_stages(const View &view, int32_t *row, int32_t i, int32_t y, uint32_t lanes) {
-    const fh_cascade &c = view.cascade;
-    const float *const norms = view.work.norms + i;
-    const Floats norm[1] = {*reinterpret_cast<const UnalignedFloats *>(norms)};
-    for (int s = 1; s < c.stage_count; s++) {
-        if (__builtin_popcount(lanes) <= view.work.patches.few[s]) {
-            for (; lanes; lanes &= lanes - 1) {
-                const int lane = __builtin_ctz(lanes);
-                if (!patches_add(view.run, view.work.patches,
-                                 {row + i + lane, norms[lane], (i + lane) * view.level.step, y, s}))
-                    return false;
-            }
-            return true;
+// Vectors of neighbouring windows of which some are left.
+struct Alive {
+    int32_t count;
+    int32_t column[64 / LANES];  // of the first lane
+    uint32_t lanes[64 / LANES];
+};
+
+// Takes vectors i to i + V through a stage.
+template <int V>
+INLINE void pass_stage(const View &view, int stage, const StageEntries &entries, int32_t *row, Alive &alive, int i) {
+    const Geometry &g = view.layout.geometry;
+    Vectors<V> vectors;
+    for (int v = 0; v < V; v++) {
+        vectors.windows[v] = row + alive.column[i + v];
+        vectors.norm[v] = *reinterpret_cast<const UnalignedFloats *>(view.work.norms + alive.column[i + v]);
+    }
+    stage_sums(view.cascade, stage, entries, vectors);
+    for (int v = 0; v < V; v++)
+        alive.lanes[i + v] = passing(view.cascade, stage, vectors.sum[v], alive.lanes[i + v], vectors.windows[v], g,
+                                     view.work.norms + alive.column[i + v]);
+}
+
+// Puts vectors aside of which few windows are left, and forgets those of which none is.
+inline bool thin_out(const View &view, int stage, const int32_t *row, int32_t y, Alive &alive) {
+    int kept = 0;
+    for (int i = 0; i < alive.count; i++) {
+        uint32_t lanes = alive.lanes[i];
+        if (__builtin_popcount(lanes) > view.work.patches.few[stage]) {
+            alive.column[kept] = alive.column[i];
+            alive.lanes[kept++] = lanes;
+            continue;
         }
-        Ints sum[1];
-        stage_sums<1>(c, s, entries_of(c, view.entries, s, view.layout.geometry), row + i, norm, sum);
-        lanes = passing(c, s, sum[0], lanes, row + i, view.layout.geometry, norms);
-        if (!lanes) return true;
+        for (; lanes; lanes &= lanes - 1) {
+            const int32_t column = alive.column[i] + __builtin_ctz(lanes);
+            const Aside window = {row + column, view.work.norms[column], column * view.level.step, y, stage, -1};
+            if (!patches_add(view.run, view.work.patches, window)) return false;
+        }
     }
-    for (; lanes; lanes &= lanes - 1) {
-        const int lane = __builtin_ctz(lanes);
-        if (!accept(view, (i + lane) * view.level.step, y, row + i + lane, view.layout.geometry, norms[lane])) return false;
+    alive.count = kept;
+    return true;
+}
+
+// Takes vectors of windows of a row through the stages behind the first.
+inline bool later_stages(const View &view, int32_t *row, int32_t y, Alive &alive) {
+    const fh_cascade &c = view.cascade;
+    for (int s = 1; s < c.stage_count; s++) {
+        if (!thin_out(view, s, row, y, alive)) return false;
+        if (!alive.count) return true;
+        const StageEntries &entries = entries_of(c, view.entries, s, view.layout.geometry);
+        int i = 0;
+        for (; i + 2 <= alive.count; i += 2) pass_stage<2>(view, s, entries, row, alive, i);
+        if (i < alive.count) pass_stage<1>(view, s, entries, row, alive, i);
     }
+    for (int i = 0; i < alive.count; i++)
+        for (uint32_t lanes = alive.lanes[i]; lanes; lanes &= lanes - 1) {
+            const int32_t column = alive.column[i] + __builtin_ctz(lanes);
+            if (!accept(view, column * view.level.step, y, row + column, view.layout.geometry, view.work.norms[column]))
+                return false;
+        }
     return true;
 }
 
@@ -211,11 +246,14 @@ inline bool look_at_row(const View &view, int32_t y) {
     first_stage(view, row);
     uint64_t skip = 0;
     for (int32_t w = 0; 64 * w < view.level.columns; w++) {
-        uint64_t alive = looked_at(work.passed[w], work.failed[w], skip);
-        for (int32_t i = 64 * w; alive; i += LANES, alive = LANES < 64 ? alive >> LANES : 0) {
-            const uint32_t lanes = uint32_t(alive & ((1u << LANES) - 1));
-            if (lanes && !later_stages(view, row, i, y, lanes)) return false;
+        const uint64_t left = looked_at(work.passed[w], work.failed[w], skip);
+        Alive alive = {};
+        for (int i = 0; left && i < 64; i += LANES) {
+            alive.column[alive.count] = 64 * w + i;
+            alive.lanes[alive.count] = uint32_t(left >> i) & ((1u << LANES) - 1);
+            alive.count += alive.lanes[alive.count] != 0;
         }
+        if (alive.count && !later_stages(view, row, y, alive)) return false;
     }
     return true;
 }
@@ -229,12 +267,13 @@ inline bool look_at_patches(const View &view) {
         const int count = patches_take(patches, c, view.layout.geometry, group);
         if (!count) return true;
         if (!go_on(view.run)) return false;
-        const Floats norm[1] = {*reinterpret_cast<const UnalignedFloats *>(group.norms)};
+        Vectors<1> vector;
+        vector.windows[0] = patches.memory;
+        vector.norm[0] = *reinterpret_cast<const UnalignedFloats *>(group.norms);
         uint32_t lanes = (1u << count) - 1;
         for (int s = group.stage; lanes && s < c.stage_count; s++) {
-            Ints sum[1];
-            stage_sums<1>(c, s, entries_of(c, patches.entries, s, patches.geometry), patches.memory, norm, sum);
-            lanes = passing(c, s, sum[0], lanes, patches.memory, patches.geometry, group.norms);
+            stage_sums(c, s, entries_of(c, patches.entries, s, patches.geometry), vector);
+            lanes = passing(c, s, vector.sum[0], lanes, patches.memory, patches.geometry, group.norms);
         }
         for (; lanes; lanes &= lanes - 1) {
             const int lane = __builtin_ctz(lanes);
@@ -272,8 +311,7 @@ inline void detect(Run &run, const Level &level, Task &task, void *memory) {
         band_fill(work.band, run, last - work.band.top);
         if (!look_at_row(view, y)) break;
     }
-    if (go_on(run)) look_at_patches(view);
-    work.patches.count = 0;
+    look_at_patches(view);
 }
 
 }  // namespace
