@@ -68,9 +68,10 @@ def on_starting(server):
 
 
 def when_ready(server):
-    """Tell a person where to look."""
+    """Tell a person what serves, and where to look."""
     host, _, port = bind.rpartition(":")
     url = f"http://{host}:{port}"
+    print(f"{'engine':>15}  {_service.engine()}", file=sys.stderr, flush=True)
     for what, path in (("page", "/"), ("API", "/api/v1/objectdetection"), ("documentation", "/apidocs/")):
         print(f"{what:>15}  {url}{path}", file=sys.stderr, flush=True)
 

@@ -15,19 +15,31 @@ import yaml
 ROOT = Path(__file__).parents[1]
 COLLECTION = ROOT / "postman" / "imgdetect.postman_collection.json"
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
-PICTURE = "test_images/input/astronaut.jpg"
+FILES = {"image": "test_images/input/astronaut.jpg", "cascade": "postman/bright_block.xml"}
 
 # Variables of the collection; the ids are filled in by the requests that make something.
-VARIABLES = {"baseUrl": "http://127.0.0.1:8000", "apiKey": "", "id": "", "job_id": "", "n": "0", "name": "face"}
+VARIABLES = {
+    "baseUrl": "http://127.0.0.1:8000",
+    "apiKey": "",
+    "id": "",
+    "job_id": "",
+    "n": "0",
+    "name": "face",
+    "own_name": "bright_block",
+}
 # Where an answer's own words go on into later requests.
 CHAINED = {
     ("upload_image", 200): ("id", "pm.response.json().image.id"),
     ("upload_image", 202): ("job_id", "pm.response.json().id"),
 }
-# A job may well have ended before it can be cancelled.
-ALSO_RIGHT = {"cancel_job": [409]}
+# A job may well have ended before it can be cancelled; a server without keys takes no cascades.
+ALSO_RIGHT = {"cancel_job": [409], "upload_cascade": [403], "delete_detector": [404]}
 # Form fields and headers that are sent rather than only offered.
-FILLED = {"process_again": {"style": "pixelate"}, "page_upload": {"api_key": "{{apiKey}}"}}
+FILLED = {
+    "process_again": {"style": "pixelate"},
+    "page_upload": {"api_key": "{{apiKey}}"},
+    "upload_cascade": {"name": "{{own_name}}"},
+}
 HEADERS = {"page_upload": {"Accept": "text/html"}}
 
 
@@ -109,7 +121,9 @@ class Collection:
             "method": method.upper(),
             "description": operation.get("description", operation["summary"]),
             "header": [{"key": key, "value": value} for key, value in headers.items()] + _offered(parameters, "header"),
-            "url": _url(path, _offered(parameters, "query")),
+            "url": _url(
+                path.replace("{name}", "{own_name}") if method == "delete" else path, _offered(parameters, "query")
+            ),
         }
         if operation.get("security") == []:
             request["auth"] = {"type": "noauth"}
@@ -130,8 +144,8 @@ class Collection:
         filled = FILLED.get(operation["operationId"], {})
         fields: list[dict[str, Any]] = []
         for name in self._resolved(content["schema"])["properties"]:
-            if name == "image":
-                fields.append({"key": name, "type": "file", "src": PICTURE})
+            if name in FILES:
+                fields.append({"key": name, "type": "file", "src": FILES[name]})
             elif name in filled:
                 fields.append({"key": name, "type": "text", "value": filled[name]})
         return {"mode": mode, mode: fields}

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     default_detector: str = Field("face", description="Detector of a request that names none")
     cascades_dir: Path | None = Field(None, description="Folder of your own cascades: NAME.xml becomes detector NAME")
     detectors: str = Field("", description="More detectors, separated by blanks: NAME=haar:FILE.xml?min_neighbors=5")
+    max_cascades_per_key: int = Field(
+        20, ge=0, le=1000, description="Cascades that each API key may have uploaded; 0: uploading is off"
+    )
     api_keys: str = Field("", description="NAME:SHA256 of each API key, separated by blanks; empty: open server")
     allowed_hosts: str = Field(
         "localhost 127.0.0.1 [::1]", description="Host names an open server answers to, separated by blanks; * for all"

@@ -1,4 +1,4 @@
-"""The rows: records, jobs and named leases, in SQLite (the default) or PostgreSQL.
+"""The rows: records, jobs, named leases and uploaded cascades, in SQLite (the default) or PostgreSQL.
 
 Each method is one transaction, and its WHERE clauses hold the owner wherever a client may have named the row. Writing
 transactions of SQLite begin with BEGIN IMMEDIATE: one that starts by reading could not become a writing one later.
@@ -32,6 +32,7 @@ from sqlalchemy.sql import column as a_column
 from imgdetect import errors
 from imgdetect.connections import Connections
 from imgdetect.detection import Job, JobState, Record
+from imgdetect.detector_rows import DetectorRows
 from imgdetect.schema import HEAD, jobs, leases, records
 
 MAX_ATTEMPTS = 3
@@ -69,6 +70,7 @@ class Database:
     def __init__(self, url: str, busy_seconds: float = 5.0) -> None:
         self._connections = Connections(url, busy_seconds)
         self._transaction = self._connections.transaction
+        self.detectors = DetectorRows(self._connections)
 
     def migrate(self) -> None:
         """Bring the tables to the newest form; safe when several processes do so at once.

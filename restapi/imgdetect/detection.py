@@ -108,7 +108,7 @@ class Facts:
     """What a client may know of a detector; JSON-serialisable by `asdict`."""
 
     name: str
-    engine: str  # "opencv"
+    engine: str  # "fasthaar" or "opencv"
     engine_version: str
     window_wh: tuple[int, int] | None  # smallest object it can see, pixels
     defaults: dict[str, Any]  # the values used where DetectOptions has None
@@ -124,7 +124,7 @@ class Outcome:
     processed: bytes  # the annotated picture, encoded
     processed_media_type: str
     timings_ms: dict[str, float]  # decode, detect, annotate, encode
-    engine: str  # what did the work: "opencv"
+    engine: str  # what did the work: "fasthaar" or "opencv"
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,27 @@ class Job:
     finished_at: int | None = None
     idempotency_key: str | None = None
     request_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class UploadedCascade:
+    """A detector that a client made of a cascade file; the file itself, in canonical form, stays in the database."""
+
+    owner: str
+    name: str  # unique for its owner
+    created_at: int  # microseconds since the epoch
+    class_name: str
+    parameters: dict[str, Any]  # fields of DetectOptions whose defaults were given
+    sha256: str  # of the canonical form, hexadecimal
+    size_bytes: int  # of the canonical form
+    window_width: int  # the smallest object it can see, pixels
+    window_height: int
+    stages: int
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The parameters with sizes as pairs, which JSON has no form for."""
+        return {name: tuple(v) if isinstance(v, list) else v for name, v in self.parameters.items()}
 
 
 def result_from_dict(data: dict[str, Any]) -> DetectionResult:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from imgdetect.detection import Job, Outcome, Record, Upload
+from imgdetect.detection import Job, Outcome, Record, Upload, UploadedCascade
 from imgdetect.detectors import Detector
 from imgdetect.errors import InvalidRequest
 
@@ -94,8 +94,17 @@ def job_document(job: Job) -> dict[str, Any]:
     }
 
 
-def detector_document(detector: Detector) -> dict[str, Any]:
-    """What is known of a detector."""
+def detector_path(name: str) -> str:
+    """The address of a detector."""
+    return f"{BASE}/detectors/{name}"
+
+
+def detector_document(detector: Detector, cascade: UploadedCascade | None = None) -> dict[str, Any]:
+    """What is known of a detector.
+
+    Args:
+        cascade: its row, where the client uploaded it.
+    """
     facts = detector.facts
     window = facts.window_wh
     return {
@@ -108,6 +117,7 @@ def detector_document(detector: Detector) -> dict[str, Any]:
         "defaults": facts.defaults,
         "parameters": facts.parameters,
         "fingerprint": detector.fingerprint,
+        "uploaded_at": _time(cascade.created_at) if cascade else None,
     }
 
 

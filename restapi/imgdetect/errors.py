@@ -18,9 +18,11 @@ Problem
 ├── ImageTooLarge         422
 ├── DetectorFailed        422  the child that looked at this picture died: content never causes a 5xx
 ├── DetectorTooSlow       422  the child that looked at this picture was stopped at its deadline
+├── UnusableCascade       422  an uploaded cascade is none, or is of no use
 ├── TooManyRequests       429
 ├── HeadersTooLarge       431
 ├── InternalError         500  our own bug; the cause is in the log only
+├── EngineUnavailable     501  uploaded cascades need an engine that is not installed here
 ├── Busy                  503
 ├── BackendUnavailable    503
 ├── WaitTooLong           504
@@ -139,8 +141,12 @@ class DetectorTooSlow(Problem):
     status, slug, title = 422, "detector-too-slow", "The detector did not finish in time and was stopped."
 
 
+class UnusableCascade(Problem):
+    status, slug, title = 422, "unusable-cascade", "The file is not a cascade that can be used here."
+
+
 class TooManyRequests(Problem):
-    status, slug, title, retry_after_seconds = 429, "too-many-requests", "Too many requests from this address.", 1
+    status, slug, title, retry_after_seconds = 429, "too-many-requests", "Too many requests at once.", 1
 
 
 class HeadersTooLarge(Problem):
@@ -149,6 +155,10 @@ class HeadersTooLarge(Problem):
 
 class InternalError(Problem):
     pass
+
+
+class EngineUnavailable(Problem):
+    status, slug, title = 501, "engine-unavailable", "This server cannot look with uploaded cascades."
 
 
 class Busy(Problem):

@@ -33,6 +33,11 @@ _silencing = threading.Lock()
 _STRIP_PIXELS = 1_000_000
 
 
+def use_one_thread() -> None:
+    """Keep OpenCV to the calling thread: a child for each core looks at pictures, and a process of many cannot fork."""
+    cv2.setNumThreads(1)
+
+
 def read_upload(data: bytes, filename: str, *, max_bytes: int, max_pixels: int, max_side: int) -> Upload:
     """Tell what was received, by content and without decoding a pixel.
 

@@ -57,7 +57,7 @@ class Jobs:
         Raises:
             Problem: the options do not fit the upload, or there is no room for another job.
         """
-        self._service.admit(upload, options)
+        self._service.admit(upload, options, owner)
         original = self._service.records.new_original(upload)
         job = Job(
             id=new_id(),

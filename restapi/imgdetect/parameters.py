@@ -49,16 +49,38 @@ def _rotations(value: str) -> tuple[int, ...]:
     return angles
 
 
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
+        raise ValueError("should be 1 to 64 letters, digits, dots, dashes and underscores, the first a letter or digit")
+    return value
+
+
+def _class_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]([A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?", value):
+        raise ValueError("should be 1 to 64 letters, digits, blanks, dots, dashes and underscores, no blank at an end")
+    return value
+
+
+def _must_fit(min_size: tuple[int, int] | None, max_size: tuple[int, int] | None) -> None:
+    if min_size and max_size and any(a > b for a, b in zip(min_size, max_size, strict=True)):
+        raise ValueError("min_size is larger than max_size")
+
+
+ScaleFactor = Annotated[float | None, Field(gt=1, le=4, allow_inf_nan=False)]
+MinNeighbors = Annotated[int | None, Field(ge=0, le=1000)]
+SizeInPixels = Annotated[tuple[int, int] | None, BeforeValidator(_size)]
+
+
 class DetectParameters(BaseModel):
     """The parameters of a look, as text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     detector: str | None = None
-    scale_factor: Annotated[float | None, Field(gt=1, le=4, allow_inf_nan=False)] = None
-    min_neighbors: Annotated[int | None, Field(ge=0, le=1000)] = None
-    min_size: Annotated[tuple[int, int] | None, BeforeValidator(_size)] = None
-    max_size: Annotated[tuple[int, int] | None, BeforeValidator(_size)] = None
+    scale_factor: ScaleFactor = None
+    min_neighbors: MinNeighbors = None
+    min_size: SizeInPixels = None
+    max_size: SizeInPixels = None
     equalize: bool | None = None
     rotations: Annotated[tuple[int, ...], BeforeValidator(_rotations)] = (0,)
     roi: Annotated[tuple[int, int, int, int] | None, BeforeValidator(_roi)] = None
@@ -68,8 +90,7 @@ class DetectParameters(BaseModel):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> DetectParameters:
-        if self.min_size and self.max_size and any(a > b for a, b in zip(self.min_size, self.max_size, strict=True)):
-            raise ValueError("min_size is larger than max_size")
+        _must_fit(self.min_size, self.max_size)
         return self
 
     def options(self, default_detector: str, min_scale_factor: float) -> DetectOptions:
@@ -88,6 +109,25 @@ class UploadParameters(DetectParameters):
     """The parameters of an upload that is kept."""
 
     keep_original: bool = True
+
+
+class CascadeParameters(BaseModel):
+    """The parameters of a cascade that is uploaded: its name, and defaults for looks with it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, BeforeValidator(_name)]
+    class_name: Annotated[str | None, BeforeValidator(_class_name)] = None
+    scale_factor: ScaleFactor = None
+    min_neighbors: MinNeighbors = None
+    min_size: SizeInPixels = None
+    max_size: SizeInPixels = None
+    equalize: bool | None = None
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> CascadeParameters:
+        _must_fit(self.min_size, self.max_size)
+        return self
 
 
 class NoParameters(BaseModel):
@@ -132,6 +172,8 @@ def _messages(error: ValidationError, model: type[BaseModel]) -> list[dict[str, 
         field = ".".join(str(part) for part in item["loc"]) or "parameters"
         if item["type"] == "extra_forbidden":
             message = f"there is no such parameter; known here: {', '.join(model.model_fields) or 'none'}"
+        elif item["type"] == "missing":
+            message = "is missing"
         else:
             message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
             if item["loc"]:

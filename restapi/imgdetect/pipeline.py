@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import NamedTuple
 
 import numpy as np
 
 from imgdetect import annotate, detectors, images
 from imgdetect.clock import timed
-from imgdetect.detection import Box, DetectOptions, Outcome
-from imgdetect.detectors import Detector
+from imgdetect.detection import Box, DetectOptions, Outcome, UploadedCascade
+from imgdetect.detectors import Detector, haar
 
 PROCESSED_MEDIA_TYPE = "image/jpeg"
+
+
+class UploadedDetector(NamedTuple):
+    """A detector that a client uploaded, with all that a child needs to look with it."""
+
+    cascade: UploadedCascade
+    xml: bytes
 
 
 class Looker:
@@ -24,21 +32,27 @@ class Looker:
     """
 
     def __init__(self, urls: Mapping[str, str], working_pixels: int) -> None:
+        images.use_one_thread()
         self._urls = urls
         self._working_pixels = working_pixels
         self._detectors: dict[str, Detector] = {}
 
-    def look(self, data: bytes, options: DetectOptions) -> Outcome:
+    def look(self, data: bytes, options: DetectOptions, uploaded: UploadedDetector | None = None) -> Outcome:
         """Look at one encoded image.
 
         Args:
             data: the upload, already checked by `images.read_upload`.
             options: resolved options.
+            uploaded: the detector, where it is none of the server's own.
         Raises:
             Problem: the image cannot be read, or the options do not fit it.
         """
         timings_ms: dict[str, float] = {}
-        detector = self._detector(options.detector)
+        detector: Detector
+        if uploaded:
+            detector = haar.uploaded(uploaded.cascade, self._working_pixels, uploaded.xml)
+        else:
+            detector = self._detector(options.detector)
         with timed("decode", timings_ms):
             image = images.decode(data)
         with timed("detect", timings_ms):
@@ -48,6 +62,14 @@ class Looker:
         with timed("encode", timings_ms):
             processed = images.encode(picture, PROCESSED_MEDIA_TYPE)
         return Outcome(result, asdict(options), processed, PROCESSED_MEDIA_TYPE, timings_ms, detector.facts.engine)
+
+    def try_cascade(self, data: bytes) -> haar.CascadeFile:
+        """Validate a cascade and try it out; returns its canonical form.
+
+        Raises:
+            Problem: it cannot be used.
+        """
+        return haar.try_out(data)
 
     def warm_up(self, detector: str) -> None:
         """Load a detector, so that the first request does not wait for it."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaData, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
 # The newest migration in migrations/versions.
-HEAD = "0001"
+HEAD = "0002"
 
 metadata = MetaData()
 _json = JSON(none_as_null=True)
@@ -72,4 +72,21 @@ leases = Table(
     Column("name", Text, primary_key=True),
     Column("holder", Text, nullable=False),
     Column("held_until", BigInteger, nullable=False),
+)
+
+# Besides the fields of UploadedCascade, the cascade itself: in one row they cannot disagree.
+detectors = Table(
+    "detectors",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("class_name", Text, nullable=False),
+    Column("parameters", _json, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("window_width", Integer, nullable=False),
+    Column("window_height", Integer, nullable=False),
+    Column("stages", Integer, nullable=False),
+    Column("xml", LargeBinary, nullable=False),
 )

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
-from imgdetect import cache, detectors, images, metrics, storages
+from imgdetect import cache, detectors, images, metrics, nursery, storages
 from imgdetect.backends import module, parse
 from imgdetect.cache import Cache
+from imgdetect.cascades import Cascades, Limits
 from imgdetect.clock import timed
 from imgdetect.config import MAX_SIDE, Settings
 from imgdetect.database import Database
@@ -21,21 +22,30 @@ from imgdetect.detection import (
     Outcome,
     Record,
     Upload,
+    UploadedCascade,
     clean_filename,
     result_from_dict,
     sha256_of,
 )
-from imgdetect.detectors import Detector
-from imgdetect.detectors.haar import BUNDLED
+from imgdetect.detectors import Detector, haar
 from imgdetect.errors import InvalidRequest, NotFound, TooMuchWork
-from imgdetect.nursery import Build, Limits
-from imgdetect.pipeline import Looker
+from imgdetect.pipeline import Looker, UploadedDetector
 from imgdetect.pool import ProcessPool
 from imgdetect.records import Idempotency, Records
 from imgdetect.storages import Storage
 
 # Address space of a child; the largest picture that the settings can allow needs about half of it.
 CHILD_MEMORY_BYTES = 4 << 30
+# What metrics call every uploaded cascade and what it finds: their labels are not for clients to choose.
+_UPLOADED = "uploaded"
+
+
+class Admitted(NamedTuple):
+    """A look that this server is willing to do."""
+
+    detector: Detector
+    options: DetectOptions  # resolved
+    cascade: UploadedCascade | None  # where the detector is one that a client uploaded
 
 
 class Look(NamedTuple):
@@ -51,7 +61,7 @@ def detector_urls(settings: Settings) -> dict[str, str]:
     Raises:
         ValueError: an entry that is not NAME=URL, a folder that is not there.
     """
-    urls = {name: f"haar:{name}" for name in BUNDLED}
+    urls = {name: f"haar:{name}" for name in haar.BUNDLED}
     if settings.cascades_dir:
         if not settings.cascades_dir.is_dir():
             raise ValueError(f"IMGDETECT_CASCADES_DIR: there is no folder {settings.cascades_dir}")
@@ -90,6 +100,13 @@ def _backends(settings: Settings) -> tuple[Storage, Database, Cache]:
     return storage, database, results
 
 
+def engine() -> str:
+    """Which engine looks with cascades unless a detector's URL names one; one line."""
+    chosen = haar.engine_of()
+    line = f"{chosen.name} {chosen.version}"
+    return f"{line}, because fasthaar cannot be loaded: {haar.MISSING}" if haar.MISSING else line
+
+
 def prove(settings: Settings) -> None:
     """See that everything the settings name is there, and bring the database up to date, before anybody is served.
 
@@ -119,6 +136,13 @@ class DetectionService:
         self.pool = pool
         self._results = results
         self.detectors = create_detectors(settings)
+        limits = Limits(
+            cascades_per_key=settings.max_cascades_per_key,
+            min_scale_factor=settings.min_scale_factor,
+            working_pixels=settings.working_pixels,
+            trial_seconds=2 * settings.deadline_seconds + 10,
+        )
+        self.cascades = Cascades(database, pool, self.detectors.keys(), limits)
 
     @classmethod
     def open(cls, settings: Settings) -> DetectionService:
@@ -129,8 +153,10 @@ class DetectionService:
         """
         storage, database, results = _backends(settings)
         pool = ProcessPool(
-            Build(Looker, (detector_urls(settings), settings.working_pixels), ("warm_up", settings.default_detector)),
-            Limits(
+            nursery.Build(
+                Looker, (detector_urls(settings), settings.working_pixels), ("warm_up", settings.default_detector)
+            ),
+            nursery.Limits(
                 children=settings.effective_slots,
                 waiting_line=settings.waiting_line,
                 max_pixels=settings.max_pixels,
@@ -147,14 +173,14 @@ class DetectionService:
         self.pool.close()
         self.database.close()
 
-    def detector(self, name: str) -> Detector:
-        """The detector of a name."""
-        try:
-            return self.detectors[name]
-        except KeyError:
-            raise NotFound(
-                f"there is no detector {name[:64]!r}; known here: {', '.join(sorted(self.detectors))}"
-            ) from None
+    def detector(self, name: str, owner: str = "") -> tuple[Detector, UploadedCascade | None]:
+        """The detector of a name, and its row where the owner uploaded it."""
+        if name in self.detectors:
+            return self.detectors[name], None
+        if own := self.cascades.find(name, owner):
+            return own.detector, own.cascade
+        known = [*sorted(self.detectors), *(own.cascade.name for own in self.cascades.all_of(owner))]
+        raise NotFound(f"there is no detector {name[:64]!r}; known here: {', '.join(known)}")
 
     def read_upload(self, data: bytes, filename: str) -> Upload:
         """Sniff and measure received bytes, without decoding them."""
@@ -168,10 +194,10 @@ class DetectionService:
         metrics.upload_bytes.observe(len(data))
         return upload
 
-    def admit(self, upload: Upload, options: DetectOptions) -> tuple[Detector, DetectOptions]:
-        """The detector and the resolved options of a look that this server is willing to do."""
+    def admit(self, upload: Upload, options: DetectOptions, owner: str = "") -> Admitted:
+        """Check that this server is willing to do a look."""
         try:
-            detector = self.detector(options.detector)
+            detector, cascade = self.detector(options.detector, owner)
         except NotFound as problem:
             raise InvalidRequest.field("detector", problem.detail) from None
         options = detector.resolve(options)
@@ -182,7 +208,7 @@ class DetectionService:
                 f"These parameters ask for about {windows:,} windows on this image; this server does {limit:,}."
                 " Raise scale_factor or min_size, give a roi, or fewer rotations."
             )
-        return detector, options
+        return Admitted(detector, options, cascade)
 
     def look(
         self,
@@ -196,25 +222,27 @@ class DetectionService:
         Args:
             meanwhile: called once a child is at work, before its answer is waited for; not called on a cache hit.
         """
-        detector, options = self.admit(upload, options)
+        detector, options, cascade = self.admit(upload, options, owner)
         key = self._cache_key(owner, upload.sha256, detector, options)
         if (kept := self._results.get(key)) is not None:
             metrics.cache_total.labels("hit").inc()
             return Look(replace(_unpack(kept), timings_ms={}), cached=True)
         metrics.cache_total.labels("miss").inc()
+        uploaded = UploadedDetector(cascade, self.cascades.xml(cascade)) if cascade else None
+        label = _UPLOADED if cascade else detector.name
         started = time.perf_counter()
         try:
-            outcome: Outcome = self.pool.run(upload.pixels, "look", upload.data, options, meanwhile=meanwhile)
+            outcome: Outcome = self.pool.run(upload.pixels, "look", upload.data, options, uploaded, meanwhile=meanwhile)
         except Exception as error:
-            metrics.looks_total.labels(detector.name, getattr(error, "slug", "error")).inc()
+            metrics.looks_total.labels(label, getattr(error, "slug", "error")).inc()
             raise
         worked_ms = sum(outcome.timings_ms.values())
         wait_ms = (time.perf_counter() - started) * 1000 - worked_ms
         outcome.timings_ms["wait"] = round(max(0.0, wait_ms), 3)
         metrics.observe_steps(outcome.timings_ms)
-        metrics.looks_total.labels(detector.name, "found" if outcome.result.found else "nothing").inc()
+        metrics.looks_total.labels(label, "found" if outcome.result.found else "nothing").inc()
         for detection in outcome.result.detections:
-            metrics.detections_total.labels(detector.name, detection.class_name).inc()
+            metrics.detections_total.labels(label, _UPLOADED if cascade else detection.class_name).inc()
         self._results.set(key, _pack(outcome))
         return Look(outcome, cached=False)
 

@@ -54,10 +54,13 @@ class AppTest(unittest.TestCase):
         """Upload a picture by multipart; parameters go into the form, but `headers` are headers."""
         headers = parameters.pop("headers", {})
         picture = FileStorage(BytesIO(jpeg() if data is None else data), filename, "image")
-        form = {"image": picture} | parameters
+        return self.post_form(f"{API}/image", {"image": picture} | parameters, headers)
+
+    def post_form(self, path: str, form: dict[str, Any], headers: dict[str, str] | None = None) -> TestResponse:
+        """Send a form by multipart; the client itself would leave the temporary file of a large one open."""
         boundary, body = encode_multipart(form)
         content_type = f"multipart/form-data; boundary={boundary}"
-        return self.client.post(f"{API}/image", data=body, content_type=content_type, headers=headers)
+        return self.client.post(path, data=body, content_type=content_type, headers=headers)
 
     def uploaded(self, data: bytes | None = None, filename: str = "image.jpg", **parameters: Any) -> dict[str, Any]:
         """The document of an upload that succeeds."""

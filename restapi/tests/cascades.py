@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from imgdetect import boxes
-from imgdetect.detection import DetectionResult
+from imgdetect.detection import DetectionResult, UploadedCascade
 from imgdetect.detectors import Image
+from imgdetect.detectors._cascades import parse
 
 BUNDLED_FOLDER = Path(cv2.__file__).with_name("data")
 PICTURES = Path(__file__).parents[2] / "test_images" / "input"
@@ -88,6 +91,42 @@ def old_haar_cascade(window_wh: tuple[int, int]) -> str:
 """
 
 
+def a_row(xml: str, **changes: Any) -> UploadedCascade:
+    """The row of a cascade that a client uploaded."""
+    file = parse(xml.encode())
+    row = UploadedCascade(
+        owner="anna",
+        name="own",
+        created_at=1_700_000_000_000_000,
+        class_name="thing",
+        parameters={},
+        sha256=file.sha256,
+        size_bytes=len(xml),
+        window_width=file.window_wh[0],
+        window_height=file.window_wh[1],
+        stages=file.stages,
+    )
+    return replace(row, **changes)
+
+
+def slow_cascade(trees: int = 12_000, nodes: int = 16) -> str:
+    """A cascade of one huge stage that no window passes, and that every window is held against to the end.
+
+    Within the limits of a valid file; each tree is a chain of nodes that most windows go down to its end.
+    """
+    text = haar_cascade((24, 24))
+    start, end = text.index("<weakClassifiers>") + len("<weakClassifiers>"), text.index("</weakClassifiers>")
+    chain = " ".join(f"{node + 1} {-node} 0 -9." for node in range(nodes - 1))
+    leaves = "-1. " * (nodes + 1)
+    tree = f"<_><internalNodes>{chain} {1 - nodes} {-nodes} 0 -9.</internalNodes><leafValues>{leaves}</leafValues></_>"
+    return text[:start] + tree * trees + text[end:]
+
+
+def encoded(image: Image) -> bytes:
+    """A picture as a PNG."""
+    return bytes(cv2.imencode(".png", image)[1].data)
+
+
 def picture(name: str) -> Image:
     """One of the pictures of test_images/input, whatever its format."""
     (path,) = (path for path in PICTURES.glob(f"{name}.*") if path.suffix in (".jpg", ".png"))
@@ -96,11 +135,11 @@ def picture(name: str) -> Image:
     return np.asarray(image, np.uint8)
 
 
-def noise(width: int, height: int, seed: int = 3) -> Image:
-    """Random grain over random clouds: rich in edges of every size."""
+def noise(width: int, height: int, seed: int = 3, grain: float = 0.3) -> Image:
+    """Random grain over random clouds: rich in edges of every size; nothing but grain where that is 1."""
     random = np.random.default_rng(seed)
     clouds = cv2.resize(random.uniform(0, 255, (height // 24 + 2, width // 24 + 2)), (width, height))
-    mixed = clouds[..., None] * 0.7 + random.uniform(0, 255, (height, width, 3)) * 0.3
+    mixed = clouds[..., None] * (1 - grain) + random.uniform(0, 255, (height, width, 3)) * grain
     return mixed.astype(np.uint8)
 
 

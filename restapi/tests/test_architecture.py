@@ -8,8 +8,11 @@ PACKAGE = Path(__file__).parents[1] / "imgdetect"
 RANKS = (
     {"detection", "errors", "config", "backends", "metrics", "logs", "clock", "parameters", "nursery"},
     {"headers", "tiff", "boxes", "images", "annotate", "augment"},
-    {"detectors", "storages", "queues", "cache", "database", "schema", "connections", "migrations", "pool"},
-    {"pipeline", "records", "documents"},
+    {
+        *{"detectors", "storages", "queues", "cache", "pool"},
+        *{"database", "detector_rows", "schema", "connections", "migrations"},
+    },
+    {"pipeline", "records", "documents", "cascades"},
     {"service"},
     {"jobs"},
     {"housekeeping"},
@@ -19,9 +22,10 @@ HOMES = {
     "flask": {"web", "wsgi"},
     "werkzeug": {"web"},
     "flasgger": {"web"},
-    "cv2": {"images", "annotate", "augment", "boxes", "detectors/haar"},
+    "cv2": {"images", "annotate", "augment", "boxes", "detectors/haar", "detectors/_engines"},
+    "fasthaar": {"detectors/_engines"},
     "PIL": set(),  # headers are read with bounded walks of our own
-    "sqlalchemy": {"database", "connections", "schema", "migrations"},
+    "sqlalchemy": {"database", "detector_rows", "connections", "schema", "migrations"},
     "alembic": {"database", "connections", "migrations"},
     "cachetools": {"cache"},
     "prometheus_client": {"metrics"},
@@ -29,7 +33,7 @@ HOMES = {
     "click": {"cli"},
     "tqdm": {"cli"},
 }
-DATABASE = {"database", "connections", "schema", "migrations"}
+DATABASE = {"database", "detector_rows", "connections", "schema", "migrations"}
 SEAMS = 2
 MAX_LINES = 400
 

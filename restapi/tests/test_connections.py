@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from unittest import mock
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -179,6 +180,18 @@ database.migrate()
         self.assertEqual(self.raw().execute("SELECT name FROM sqlite_master").fetchall(), [])
         self.database.migrate()
         self.database.check()
+
+    def test_rows_of_the_first_version_are_there_after_the_migrations(self):
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        with self.database._transaction(writes=True) as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0001")
+        self.database.add_record(a_record())
+        self.assertNotIn(("detectors",), self.raw().execute("SELECT name FROM sqlite_master").fetchall())
+        self.database.migrate()
+        self.assertEqual(self.database.get_record("r1", "anna"), a_record())
+        self.assertEqual(self.database.detectors.all_of("anna"), [])
 
     def test_the_migrations_make_the_tables_that_the_program_works_with(self):
         self.database.migrate()

@@ -1,4 +1,4 @@
-"""The cascade detector against OpenCV's own detectMultiScale, for every bundled cascade."""
+"""The cascade detector, on each of its engines, against OpenCV's own detectMultiScale, for every bundled cascade."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from imgdetect import boxes
 from imgdetect.detection import DetectOptions
 from imgdetect.detectors import Image
 from imgdetect.detectors._cascades import read
-from imgdetect.detectors.haar import BUNDLED, OpenCV, create
+from imgdetect.detectors._engines import Engine, FastHaar, OpenCV
+from imgdetect.detectors.haar import BUNDLED, create
 from tests import cascades
 
 THRESHOLDS = (0, 1, 3, 6)
+
+
+def setUpModule() -> None:
+    """Keep OpenCV to one thread: several put their candidates into the order in which they end."""
+    cv2.setNumThreads(1)
 
 
 def half(image: Image) -> Image:
@@ -40,9 +46,10 @@ def best_weights(weights: NDArray[np.float64], labels: NDArray[np.int64]) -> lis
 class ParityContract:
     """Everything OpenCV finds with a file is found, in its order, with its level weights.
 
-    A subclass gives the pictures and the scale factors; the file varies within each test.
+    A subclass gives the engine, the pictures and the scale factors; the file varies within each test.
     """
 
+    engine: type[FastHaar] | type[OpenCV]
     pictures: tuple[Image, ...]
     scale_factors: tuple[float, ...]
     least_boxes: int  # fewer would mean that the pictures prove nothing
@@ -50,14 +57,14 @@ class ParityContract:
     def test_it_gives_the_boxes_and_level_weights_of_detect_multi_scale(self: Any) -> None:
         compared = 0
         for path in self.files():
-            engine, reference = OpenCV(read(path)), cv2.CascadeClassifier(str(path))
+            engine, reference = self.engine(read(path)), cv2.CascadeClassifier(str(path))
             for number, image in enumerate(self.pictures):
                 for factor in self.scale_factors:
                     with self.subTest(cascade=path.name, picture=number, scale_factor=factor):
                         compared += self._compare(engine, reference, cascades.grey(image), factor)
         self.assertGreaterEqual(compared, self.least_boxes)
 
-    def _compare(self: Any, engine: OpenCV, reference: cv2.CascadeClassifier, grey: Any, factor: float) -> int:
+    def _compare(self: Any, engine: Engine, reference: cv2.CascadeClassifier, grey: Any, factor: float) -> int:
         compared = 0
         raw, weights = engine.look(grey, factor, (1, 1), None)
         for threshold in THRESHOLDS:
@@ -74,40 +81,40 @@ class ParityContract:
         return compared
 
 
-class BundledParityTest(ParityContract, unittest.TestCase):
+class BundledParity(ParityContract):
     scale_factors = (1.1,)
     least_boxes = 300
 
     @classmethod
-    def setUpClass(cls) -> None:
+    def setUpClass(cls: Any) -> None:
         cls.pictures = (half(cascades.picture("astronaut")),)
 
     def files(self) -> list[Path]:
         return [cascades.BUNDLED_FOLDER / bundled.file for bundled in BUNDLED.values()]
 
 
-class SmallPictureParityTest(BundledParityTest):
+class SmallPictureParity(BundledParity):
     scale_factors = (1.05, 1.3, 2.0)
     least_boxes = 150
 
     @classmethod
-    def setUpClass(cls) -> None:
+    def setUpClass(cls: Any) -> None:
         cls.pictures = (half(half(cascades.picture("chelsea"))), cascades.noise(97, 71))
 
 
-class OwnFileParityTest(ParityContract, unittest.TestCase):
+class OwnFileParity(ParityContract):
     scale_factors = (1.1, 1.25)
     least_boxes = 1000
 
     @classmethod
-    def setUpClass(cls) -> None:
+    def setUpClass(cls: Any) -> None:
         cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         cls.pictures = (
             cascades.bright_square((80, 60), (30, 20, 18, 12)),
             cascades.noise(44, 40),
         )
 
-    def files(self) -> list[Path]:
+    def files(self: Any) -> list[Path]:
         texts = {
             "lbp_wide": cascades.lbp_cascade((36, 24), cascades.BRIGHT_CENTER),
             "lbp_many": cascades.lbp_cascade((12, 18), range(100, 256)),
@@ -119,17 +126,17 @@ class OwnFileParityTest(ParityContract, unittest.TestCase):
             path.write_text(text)
         return paths
 
-    def test_a_cascade_of_one_stage_accepts_no_window_without_contrast(self) -> None:
+    def test_a_cascade_of_one_stage_accepts_no_window_without_contrast(self: Any) -> None:
         path = self.folder / "one_stage.xml"
         path.write_text(cascades.haar_cascade((20, 30), stages=1))
         grey = cascades.grey(self.pictures[0])
-        raw, weights = OpenCV(read(path)).look(grey, 1.1, (1, 1), None)
+        raw, weights = self.engine(read(path)).look(grey, 1.1, (1, 1), None)
         expected = rows(cv2.CascadeClassifier(str(path)).detectMultiScale(grey, scaleFactor=1.1, minNeighbors=0))
         self.assertEqual(expected, raw.tolist())
         self.assertEqual({0.75}, set(weights.tolist()))
 
-    def test_the_old_and_the_new_format_of_a_cascade_find_the_same(self) -> None:
-        _, _, new, old = (OpenCV(read(path)) for path in self.files())
+    def test_the_old_and_the_new_format_of_a_cascade_find_the_same(self: Any) -> None:
+        _, _, new, old = (self.engine(read(path)) for path in self.files())
         for image in self.pictures:
             ours, theirs = (engine.look(cascades.grey(image), 1.1, (1, 1), None) for engine in (new, old))
             self.assertGreater(len(ours.xywh), 0)
@@ -137,14 +144,40 @@ class OwnFileParityTest(ParityContract, unittest.TestCase):
             np.testing.assert_array_equal(theirs.weights, ours.weights)
 
 
-class DetectParityTest(unittest.TestCase):
+class OpenCVBundledParityTest(BundledParity, unittest.TestCase):
+    engine = OpenCV
+
+
+class FastHaarBundledParityTest(BundledParity, unittest.TestCase):
+    engine = FastHaar
+
+
+class OpenCVSmallPictureParityTest(SmallPictureParity, unittest.TestCase):
+    engine = OpenCV
+
+
+class FastHaarSmallPictureParityTest(SmallPictureParity, unittest.TestCase):
+    engine = FastHaar
+
+
+class OpenCVOwnFileParityTest(OwnFileParity, unittest.TestCase):
+    engine = OpenCV
+
+
+class FastHaarOwnFileParityTest(OwnFileParity, unittest.TestCase):
+    engine = FastHaar
+
+
+class DetectParity:
     """What a client gets: the same boxes, the strongest first."""
 
-    def test_every_detector_finds_what_opencv_finds_with_the_same_parameters(self) -> None:
+    engine: type[FastHaar] | type[OpenCV]
+
+    def test_every_detector_finds_what_opencv_finds_with_the_same_parameters(self: Any) -> None:
         image = half(cascades.picture("astronaut"))
         found = 0
         for name, bundled in BUNDLED.items():
-            detector = create(name, name, {}, working_pixels=10**6)
+            detector = create(name, name, {"engine": self.engine.name}, working_pixels=10**6)
             reference = cv2.CascadeClassifier(str(cascades.BUNDLED_FOLDER / bundled.file))
             options = detector.resolve(DetectOptions(name))
             expected, counts = reference.detectMultiScale2(
@@ -162,10 +195,10 @@ class DetectParityTest(unittest.TestCase):
             found += result.found
         self.assertGreater(found, 8)
 
-    def test_sizes_and_equalizing_mean_what_they_mean_to_opencv(self) -> None:
+    def test_sizes_and_equalizing_mean_what_they_mean_to_opencv(self: Any) -> None:
         image = half(cascades.picture("astronaut"))
         reference = cv2.CascadeClassifier(str(cascades.BUNDLED_FOLDER / BUNDLED["face"].file))
-        detector = create("face", "face", {}, working_pixels=10**6)
+        detector = create("face", "face", {"engine": self.engine.name}, working_pixels=10**6)
         for min_size, max_size in (((1, 1), None), ((40, 40), None), ((24, 24), (30, 60)), ((48, 48), (48, 48))):
             for equalize in (False, True):
                 grey = cascades.grey(image)
@@ -181,6 +214,14 @@ class DetectParityTest(unittest.TestCase):
                 result = detector.detect(image, options)
                 with self.subTest(min_size=min_size, max_size=max_size, equalize=equalize):
                     self.assertEqual(sorted(map(tuple, expected)), sorted(cascades.found_xywh(result)))
+
+
+class OpenCVDetectParityTest(DetectParity, unittest.TestCase):
+    engine = OpenCV
+
+
+class FastHaarDetectParityTest(DetectParity, unittest.TestCase):
+    engine = FastHaar
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -170,13 +170,29 @@ def _scales(
 
 @dataclass(frozen=True)
 class CascadeFile:
-    """A cascade file that was read but not loaded."""
+    """What is known of a cascade before it is loaded."""
 
-    path: Path
     sha256: str  # of its bytes, hexadecimal
     window_wh: Size  # the smallest object it can see, pixels
-    feature_type: str  # HAAR or LBP
     stages: int
+    path: Path | None = None  # where it lies; None for an uploaded one
+    xml: bytes = field(default=b"", repr=False)  # an uploaded one, where it is looked with
+
+    def content(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            ValueError: the file can no longer be read, or is another one; the end of a sentence.
+        """
+        if self.path is None:
+            return self.xml
+        try:
+            content = _content(self.path)
+        except ValueError:
+            raise ValueError("can no longer be read") from None
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise ValueError("has changed since the server started")
+        return content
 
 
 def read(path: Path) -> CascadeFile:
@@ -186,33 +202,48 @@ def read(path: Path) -> CascadeFile:
         ValueError: missing, unreadable, too large, or not a cascade; one line that names the file.
     """
     try:
+        content = _content(path)
+        return replace(parse(content), path=path, xml=b"")
+    except ValueError as error:
+        raise ValueError(f"cascade {path}: {error}") from None
+
+
+def parse(content: bytes) -> CascadeFile:
+    """What the head of a cascade says of it.
+
+    Raises:
+        ValueError: it is not a cascade; the end of a sentence.
+    """
+    window_wh = _header(content)
+    stages = content.count(b"<stageThreshold>") + content.count(b"<stage_threshold>")
+    return CascadeFile(hashlib.sha256(content).hexdigest(), window_wh, stages, xml=content)
+
+
+def _content(path: Path) -> bytes:
+    try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ValueError(f"cascade {path}: cannot be read: {error.strerror}") from None
+        raise ValueError(f"cannot be read: {error.strerror}") from None
     if len(content) > MAX_BYTES:
-        raise ValueError(f"cascade {path}: is larger than {MAX_BYTES} bytes")
-    try:
-        window_wh, feature_type = _header(content)
-    except ValueError as error:
-        raise ValueError(f"cascade {path}: {error}") from None
-    stages = content.count(b"<stageThreshold>") + content.count(b"<stage_threshold>")
-    return CascadeFile(path, hashlib.sha256(content).hexdigest(), window_wh, feature_type, stages)
+        raise ValueError(f"is larger than {MAX_BYTES} bytes")
+    return content
 
 
-def _header(content: bytes) -> tuple[Size, str]:
+def _header(content: bytes) -> Size:
     texts = _Head(content).texts
     if "size" in texts:  # the old format knows only boosted Haar features
-        sides, feature_type = texts["size"].split(), "HAAR"
+        sides = texts["size"].split()
     else:
-        sides, feature_type = [texts.get("width", ""), texts.get("height", "")], texts.get("featureType", "")
-        if texts.get("stageType") != "BOOST" or feature_type not in ("HAAR", "LBP") or b"<features>" not in content:
+        sides = [texts.get("width", ""), texts.get("height", "")]
+        known = texts.get("stageType") == "BOOST" and texts.get("featureType") in ("HAAR", "LBP")
+        if not known or b"<features>" not in content:
             raise ValueError("is not a boosted cascade of HAAR or LBP features")
     if b"<stages>" not in content:
         raise ValueError("has no stages")
     if len(sides) != 2 or not all(side.isdecimal() and int(side) in _SIDES for side in sides):
         raise ValueError(f"has no window between {_SIDES[0]} and {_SIDES[-1]} pixels")
-    return (int(sides[0]), int(sides[1])), feature_type
+    return int(sides[0]), int(sides[1])
 
 
 class _Head:

@@ -1,8 +1,8 @@
 """Cascades of Haar or LBP features: `haar:face`, or `haar:/cascades/stop_sign.xml?min_neighbors=5`.
 
 Boxes are those of OpenCV's `detectMultiScale` with the same parameters, and scores are the level weights of
-`detectMultiScale3`. One native pass gives the raw candidates; they are grouped here, so that a look that found
-nothing can say what less strictness would have found.
+`detectMultiScale3`, whichever engine looks. One native pass gives the raw candidates; they are grouped here, so that a
+look that found nothing can say what less strictness would have found.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import threading
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,18 +21,27 @@ from numpy.typing import NDArray
 
 from imgdetect import boxes
 from imgdetect.backends import refuse_unknown
-from imgdetect.detection import Box, Detection, DetectionResult, DetectOptions, Facts
+from imgdetect.detection import Box, Detection, DetectionResult, DetectOptions, Facts, UploadedCascade
 from imgdetect.detectors import Image, _cascades
-from imgdetect.detectors._cascades import BUNDLED, Bundled, CascadeFile
+from imgdetect.detectors._cascades import BUNDLED, MAX_BYTES, Bundled, CascadeFile, Size
+from imgdetect.detectors._engines import MAX_CANDIDATES, MISSING, Candidates, Engine, FastHaar, Grey, engine_of
+from imgdetect.detectors._trial import try_out
 from imgdetect.errors import DetectorFailed, InvalidRequest
 
-__all__ = ["BUNDLED", "HaarDetector", "create"]
+__all__ = [
+    "BUNDLED",
+    "MAX_BYTES",
+    "MISSING",
+    "CascadeFile",
+    "HaarDetector",
+    "create",
+    "engine_of",
+    "try_out",
+    "uploaded",
+]
 
-Size = tuple[int, int]
-Grey = NDArray[np.uint8]
-
-# One look that gives more raw candidates than this is given up: an absurd cascade, or absurd parameters.
-MAX_CANDIDATES = 20_000
+# The longest time that an uploaded cascade may take for a picture at one rotation.
+UPLOADED_SECONDS = 10.0
 # Boxes seen at different rotations that overlap this much (intersection over union) are the same object.
 MERGE_IOU = 0.3
 # How many lower values of min_neighbors the near misses name.
@@ -56,10 +64,7 @@ def create(name: str, target: str, parameters: dict[str, str], *, working_pixels
         ValueError: a bad parameter, or a file that is missing or no cascade; one line.
     """
     refuse_unknown(parameters, *_cascades.READERS, "class_name", "engine")
-    engine = parameters.get("engine", "opencv")
-    if engine not in ENGINES:
-        raise ValueError(f"engine: there is no {engine!r}; known here: {', '.join(ENGINES)}")
-    ENGINES[engine].check()
+    engine = engine_of(parameters.get("engine"))
     if not target:
         raise ValueError("haar: needs the name of a bundled cascade or the path of an XML file")
     bundled = BUNDLED.get(target)
@@ -72,81 +77,30 @@ def create(name: str, target: str, parameters: dict[str, str], *, working_pixels
         name,
         parameters.get("class_name") or bundled.class_name,
         file=file,
-        engine=ENGINES[engine](file),
+        engine=engine(file),
         defaults=_cascades.defaults(bundled, file.window_wh, parameters),
         working_pixels=working_pixels,
     )
 
 
-class Candidates(NamedTuple):
-    """What a cascade accepts before grouping."""
+def uploaded(cascade: UploadedCascade, working_pixels: int, xml: bytes = b"") -> HaarDetector:
+    """Build the detector of a cascade that a client uploaded. Only fasthaar looks with it, and within a budget.
 
-    xywh: NDArray[np.int64]  # (N, 4)
-    weights: NDArray[np.float64]  # (N,) the sum of the last stage
-
-
-class OpenCV:
-    """The cascade engine of OpenCV 4: the only native code here."""
-
-    name = "opencv"
-    version = cv2.__version__
-
-    def __init__(self, file: CascadeFile) -> None:
-        self._file = file
-        self._local = threading.local()  # a CascadeClassifier is never shared between threads
-
-    @classmethod
-    def check(cls) -> None:
-        """Raise ValueError when the engine is not there."""
-        if not hasattr(cv2, "CascadeClassifier"):
-            raise ValueError("OpenCV 5 has no cascade detector: install opencv-python-headless>=4.14,<5")
-
-    def look(self, grey: Grey, scale_factor: float, min_size: Size, max_size: Size | None) -> Candidates:
-        """Every window that the cascade accepts.
-
-        Raises:
-            DetectorFailed: OpenCV cannot load the file, or gives up.
-        """
-        try:
-            return self._candidates(self._classifier(), grey, scale_factor, min_size, max_size or (0, 0))
-        except cv2.error as error:
-            raise DetectorFailed() from error
-
-    def _candidates(
-        self, classifier: cv2.CascadeClassifier, grey: Grey, factor: float, min_size: Size, max_size: Size
-    ) -> Candidates:
-        found, _, weights = classifier.detectMultiScale3(
-            grey, scaleFactor=factor, minNeighbors=0, minSize=min_size, maxSize=max_size, outputRejectLevels=True
-        )
-        candidates = Candidates(np.asarray(found, np.int64).reshape(-1, 4), np.asarray(weights, np.float64).reshape(-1))
-        if self._file.stages > 1:
-            return candidates
-        # Asked for levels, OpenCV takes a window without contrast for one that passed the first stage.
-        passed = classifier.detectMultiScale(
-            grey, scaleFactor=factor, minNeighbors=0, minSize=min_size, maxSize=max_size
-        )
-        accepted = {tuple(row) for row in np.asarray(passed).tolist()}
-        rows = np.array([tuple(row) in accepted for row in candidates.xywh.tolist()], bool)
-        return Candidates(candidates.xywh[rows], candidates.weights[rows])
-
-    def _classifier(self) -> cv2.CascadeClassifier:
-        loaded: cv2.CascadeClassifier | None = getattr(self._local, "classifier", None)
-        if loaded is None:
-            cv2.setNumThreads(1)  # a process per core looks at pictures; and one thread keeps the candidates' order
-            try:
-                now = _cascades.read(self._file.path)
-            except ValueError as error:
-                raise DetectorFailed("The cascade file of this detector can no longer be read.") from error
-            if now != self._file:  # answers are cached under the hash of the file that was there at start
-                raise DetectorFailed("The cascade file of this detector has changed since the server started.")
-            loaded = cv2.CascadeClassifier(str(self._file.path))
-            if loaded.empty():
-                raise DetectorFailed("The cascade file of this detector cannot be loaded.")
-            self._local.classifier = loaded
-        return loaded
-
-
-ENGINES: dict[str, type[OpenCV]] = {"opencv": OpenCV}
+    Args:
+        cascade: its row.
+        working_pixels: see `create`.
+        xml: the cascade itself, which only the process that looks with it needs.
+    """
+    window_wh = cascade.window_width, cascade.window_height
+    file = CascadeFile(cascade.sha256, window_wh, cascade.stages, xml=xml)
+    return HaarDetector(
+        cascade.name,
+        cascade.class_name,
+        file=file,
+        engine=FastHaar(file, seconds=UPLOADED_SECONDS),
+        defaults=_cascades.DEFAULTS | {"min_size": window_wh} | cascade.defaults,
+        working_pixels=working_pixels,
+    )
 
 
 @dataclass(frozen=True)
@@ -227,12 +181,12 @@ class HaarDetector:
         class_name: str,
         *,
         file: CascadeFile,
-        engine: OpenCV,
+        engine: Engine,
         defaults: dict[str, Any],
         working_pixels: int,
     ) -> None:
         self.name = name
-        self.class_names = (class_name,)
+        self.class_names: tuple[str, ...] = (class_name,)
         self._window_wh = file.window_wh
         self._engine = engine
         self._defaults = defaults
@@ -273,7 +227,7 @@ class HaarDetector:
 
         Raises:
             InvalidRequest: the roi lies outside the picture.
-            DetectorFailed: the engine broke down, or the cascade accepts nearly everything.
+            DetectorFailed, DetectorTooSlow: the engine broke down, or the cascade accepts nearly everything.
         """
         options = self.resolve(options)
         frame = _Frame.of((image.shape[1], image.shape[0]), options, self._working_pixels)

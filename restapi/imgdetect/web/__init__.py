@@ -15,7 +15,7 @@ from imgdetect.config import Settings
 from imgdetect.housekeeping import Housekeeping
 from imgdetect.jobs import Jobs
 from imgdetect.service import DetectionService
-from imgdetect.web import api, docs, operations, pages, problems
+from imgdetect.web import api, detectors, docs, operations, pages, problems
 from imgdetect.web.auth import Gate
 from imgdetect.web.parts import Parts
 
@@ -61,6 +61,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.register(app)
     app.register_blueprint(api.blueprint)
     app.register_blueprint(api.jobs_blueprint)
+    app.register_blueprint(detectors.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(pages.blueprint)
     docs.register(app)

@@ -168,20 +168,6 @@ def detect() -> Response:
     return answer
 
 
-@blueprint.get("/detectors")
-def list_detectors() -> Response:
-    """All detectors."""
-    service = parts().service
-    found = [documents.detector_document(detector) for _, detector in sorted(service.detectors.items())]
-    return jsonify(detectors=found, default=service.settings.default_detector)
-
-
-@blueprint.get("/detectors/<name>")
-def get_detector(name: str) -> Response:
-    """One detector."""
-    return jsonify(documents.detector_document(parts().service.detector(name)))
-
-
 @jobs_blueprint.get("/<job_id>")
 def get_job(job_id: str) -> Response:
     """How far a job is."""

@@ -23,6 +23,18 @@ def read(model: type[Model], request: Request) -> Model:
     return validated(model, _merged(request.args, request.form))
 
 
+def read_form(model: type[Model], request: Request) -> Model:
+    """The parameters of a request that takes them in its form only.
+
+    Raises:
+        InvalidRequest: with every wrong, unknown and repeated parameter.
+    """
+    if request.args:
+        errors = [{"field": name[:80], "message": "belongs into the form"} for name in sorted(request.args)]
+        raise InvalidRequest("Parameters belong into the form here, not into the address.", errors)
+    return validated(model, _merged(request.form))
+
+
 def options_of(asked: DetectParameters, settings: Settings) -> DetectOptions:
     """The options of the core, under this server's limits."""
     return asked.options(settings.default_detector, settings.min_scale_factor)
