@@ -165,15 +165,19 @@ def _check_children(tree_nodes: Integers, left: NDArray[np.int32], right: NDArra
     """A child is a leaf of the same tree or a later node of it, so every walk through a tree ends."""
     count = np.repeat(tree_nodes, tree_nodes)
     own = np.arange(len(count)) - np.repeat(np.cumsum(tree_nodes) - tree_nodes, tree_nodes)
-    for name, child in (("left", left), ("right", right)):
-        bad = np.where(child > 0, (child <= own) | (child >= count), -child.astype(np.int64) > count)
-        _refuse(
-            bad,
-            lambda i, name=name, child=child: (
-                f"node {own[i]} of a tree of {count[i]} nodes: {name} is {child[i]}; should be a later node "
-                f"({own[i] + 1} to {count[i] - 1}) or a leaf (0 to {-count[i]})"
-            ),
-        )
+    _check_side("left", left, own, count)
+    _check_side("right", right, own, count)
+
+
+def _check_side(name: str, child: NDArray[np.int32], own: Integers, count: Integers) -> None:
+    bad = np.where(child > 0, (child <= own) | (child >= count), -child.astype(np.int64) > count)
+    _refuse(
+        bad,
+        lambda i: (
+            f"node {own[i]} of a tree of {count[i]} nodes: {name} is {child[i]}; should be a later node, "
+            f"{own[i] + 1} to {count[i] - 1}, or a leaf, 0 to {-count[i]}"
+        ),
+    )
 
 
 def _haar_features(columns: Columns) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8]]:

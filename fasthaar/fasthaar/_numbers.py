@@ -11,8 +11,10 @@ import numpy as np
 from fasthaar._cascade import Floats, Integers
 
 _NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n"
-# OpenCV reads 010 as 8 and stops at the E of 1E5.
-_READ_DIFFERENTLY = re.compile(r"(?:^|\s)[+-]?(?:0\d|\d+E)")
+_SPACES = bytes.maketrans(b"\t\r\n", b"   ")
+# OpenCV reads 010 as 8 and stops at the E of 1E5. Literal beginnings make the search fast.
+_LEADING_ZERO = re.compile(rb" [+-]?0\d")
+_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*|(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+e[+-]?\d+)", re.ASCII)
 
 
 class Numbers:
@@ -30,17 +32,22 @@ class Numbers:
     def flush(self) -> None:
         if not self.pending:
             return
-        joined = " ".join(self.pending)
-        if joined.encode().translate(None, _NUMBER_CHARACTERS) or _READ_DIFFERENTLY.search(joined):
-            self._refuse_text(joined)
-        lists = [text.split() for text in self.pending]
+        text = f" {' '.join(self.pending)} ".encode().translate(_SPACES)
+        if text.translate(None, _NUMBER_CHARACTERS) or b"E" in text or _LEADING_ZERO.search(text):
+            self._refuse_text(text)
+        if b"-0 " in text:
+            # Without a point this is a whole number, which has no sign.
+            self.pending[:] = [
+                " ".join("0" if word == "-0" else word for word in item.split()) for item in self.pending
+            ]
+        lists = [item.split() for item in self.pending]
         try:
-            numbers = list(map(float, chain.from_iterable(lists)))
+            numbers = array("d", map(float, chain.from_iterable(lists)))
         except ValueError:
-            self._refuse_text(joined)
+            self._refuse_text(text)
             raise
-        if numbers and (max(numbers) >= 2**31 or min(numbers) < -(2**31)):
-            self._refuse_long_integers(joined)
+        if numbers and np.abs(numbers).max() >= 2**31:
+            self._refuse_long_integers(text)
         self._lengths.extend(map(len, lists))
         self._values.extend(numbers)
         self.pending.clear()
@@ -51,19 +58,26 @@ class Numbers:
     def lengths(self) -> Integers:
         return np.frombuffer(self._lengths, np.int64) if self._lengths else np.zeros(0, np.int64)
 
+    def singles(self) -> Floats:
+        """One number of each list."""
+        others = self.lengths()[self.lengths() != 1]
+        if len(others):
+            raise ValueError(f"{self.name} has {others[0]} numbers in one place; should have 1")
+        return self.values()
+
     def integers(self, count: int) -> list[int]:
         """The numbers of the only list."""
         if self.lengths().tolist() != [count] or not all(map(float.is_integer, self._values)):
             raise ValueError(f"{self.name} should be {count} whole number{'s'[: count - 1]}")
         return list(map(int, self._values))
 
-    def _refuse_text(self, text: str) -> None:
-        for token in text.split():
-            if not re.fullmatch(r"[+-]?(?:0|[1-9]\d*|(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+e[+-]?\d+)", token, re.A):
+    def _refuse_text(self, text: bytes) -> None:
+        for token in text.decode().split():
+            if not _NUMBER.fullmatch(token):
                 raise ValueError(f"{self.name}: {token[:40]!r} should be a decimal number like 1 or -2.5e-03")
 
-    def _refuse_long_integers(self, text: str) -> None:
+    def _refuse_long_integers(self, text: bytes) -> None:
         # OpenCV would cut them to 32 bits.
-        for token in text.split():
+        for token in text.decode().split():
             if not {".", "e"} & set(token) and not -(2**31) <= float(token) < 2**31:
                 raise ValueError(f"{self.name}: {token[:40]} should be a whole number of 32 bits")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 from xml.parsers import expat
@@ -22,6 +22,7 @@ from fasthaar._cascade import (
     MAX_TREES,
     Cascade,
     Columns,
+    Integers,
     build,
 )
 from fasthaar._numbers import Numbers
@@ -35,7 +36,7 @@ MAX_UNUSUAL_TAGS = 1000  # with attributes, or of names that mean nothing here
 _CHUNK = 64 * 1024
 
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
-_NAME = re.compile(r"<([^\s/>]+)")
+_NAME = re.compile(r"<([^\s/>!]+)")
 _TYPE_ID = re.compile(r"type_id\s*=\s*[\"'](?:str|seq|binary)[\"']")
 
 
@@ -70,7 +71,7 @@ class _Element:
     """What may stand inside one kind of element, and what is done at its end.
 
     Attributes:
-        children: the elements that may stand inside, by their opening tag; None for an element of text only.
+        children: the elements that may stand inside, by their opening tag; none in an element of text.
         bit: marks the element as seen in the one around it, where it may stand once; 0 for an item of a list.
         is_list: every child is an item, <_>.
         done: called at the end, with the text if there are no children and with the bits of those seen otherwise.
@@ -78,14 +79,14 @@ class _Element:
 
     __slots__ = ("bit", "children", "done", "is_list", "name")
 
-    def __init__(self, name: str, done: Callable[[Any], object], children: list[_Element] | None = None) -> None:
+    def __init__(self, name: str, done: Callable[[Any], object], children: Sequence[_Element] = ()) -> None:
         self.name = name
         self.done = done
         self.bit = 0
-        self.is_list = children is not None and [child.name for child in children] == ["_"]
-        self.children = None if children is None else {f"<{child.name}>": child for child in children}
+        self.children = {f"<{child.name}>": child for child in children}
+        self.is_list = "<_>" in self.children
         if not self.is_list:
-            for place, child in enumerate(children or []):
+            for place, child in enumerate(children):
                 child.bit = 1 << place
 
 
@@ -134,6 +135,7 @@ class _Reader:
         parser.ProcessingInstructionHandler = _refuse_instruction
         # Appending in C and looking at many tokens at a time is three times faster than a call for each.
         parser.CharacterDataHandler = self._tokens.append
+        parser.CommentHandler = lambda _: self._tokens.append(" ")  # it parts two numbers
         parser.DefaultHandler = self._tokens.append
         view = memoryview(data)
         try:
@@ -153,26 +155,19 @@ class _Reader:
         element, seen, around, text = self._element, self._seen, self._around, self._text
         for token in self._tokens:
             if token[0] != "<":
-                if element.children is None:
+                if not element.children:
                     text.append(token)
                 elif not token.isspace():
                     raise ValueError(f"{element.name} has the text {token.strip()[:40]!r}; should have elements only")
             elif token[1] != "/":
-                child = element.children.get(token) if element.children else None
-                if child is None:
-                    child = self._unusual(element, token)
-                    if child is None:
-                        continue
+                child = element.children.get(token) or self._unusual(element, token)
                 if seen & child.bit:
                     raise ValueError(f"{child.name} is there twice in {element.name}; should be there once")
                 around.append((element, seen | child.bit))
                 element, seen = child, 0
             else:
-                if element.children is None:
-                    element.done(text[0] if len(text) == 1 else "".join(text))
-                    text.clear()
-                else:
-                    element.done(seen)
+                element.done(seen if element.children else "".join(text))
+                text.clear()
                 element, seen = around.pop()
         self._element, self._seen = element, seen
         self._tokens.clear()
@@ -188,12 +183,8 @@ class _Reader:
         if len(self._nodes) > MAX_TREES:
             raise ValueError(f"there are more than {MAX_TREES} weak classifiers; should be at most {MAX_TREES}")
 
-    def _unusual(self, element: _Element, token: str) -> _Element | None:
-        """The element of a tag that is not among the known ones just as it stands; None for a comment."""
-        if token.startswith("<!--"):
-            if element.children is None:
-                self._text.append(" ")  # it parts two numbers
-            return None
+    def _unusual(self, element: _Element, token: str) -> _Element:
+        """The element of a tag that is not among the known ones just as it stands."""
         match = _NAME.match(token)
         if match is None:
             raise ValueError("there is a CDATA section; should be none")
@@ -210,7 +201,7 @@ class _Reader:
         return self._child(element, name, attributes)
 
     def _child(self, element: _Element, name: str, attributes: str) -> _Element:
-        if element.children is None:
+        if not element.children:
             raise ValueError(f"{element.name} has the element {name[:40]}; should have text only")
         outermost = element is self._document or element.name == "opencv_storage"
         # The cascade itself may have any name.
@@ -219,7 +210,7 @@ class _Reader:
             expected = ", ".join(tag[1:-1] for tag in element.children)
             raise ValueError(f"{element.name} has the element {name[:40]}; should have {expected}")
         if child is not None and attributes and (not outermost or _TYPE_ID.search(attributes)):
-            raise ValueError(f"{name} has the attribute {attributes[:40]}; should have none")
+            raise ValueError(f"{name} has the attribute {attributes[:40]!r}; should have none")
         return child or _SKIPPED
 
     def _known_elements(self) -> _Element:
@@ -345,8 +336,8 @@ class _Reader:
             categories=categories,
             old_format=old_format,
             window_wh=(width, height),
-            stage_thresholds=self._thresholds.values(),
-            stage_trees=np.diff(np.array(self._trees_until, np.int64), prepend=0),
+            stage_thresholds=self._thresholds.singles(),
+            stage_trees=_counts(self._trees_until),
             nodes=self._nodes.values(),
             node_lengths=self._nodes.lengths(),
             leaves=self._leaves.values(),
@@ -354,9 +345,14 @@ class _Reader:
             feature_count=len(self._tilted),
             rects=self._rects.values(),
             rect_lengths=self._rects.lengths(),
-            feature_rects=np.diff(np.array(self._rects_until, np.int64), prepend=0),
-            tilted=self._tilted.values(),
+            feature_rects=_counts(self._rects_until),
+            tilted=self._tilted.singles(),
         )
+
+
+def _counts(until: Iterable[int]) -> Integers:
+    totals = np.array([0, *until], np.int64)
+    return totals[1:] - totals[:-1]
 
 
 def _check_declaration(version: str, encoding: str | None, _: int) -> None:

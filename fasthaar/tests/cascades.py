@@ -25,7 +25,7 @@ def random_xml(kind: str, seed: int, *, window_wh: tuple[int, int] | None = None
 
     Args:
         kind: "stumps" (HAAR, one node a tree, mostly upright), "trees" (HAAR, up to 16 nodes), "tilted" (HAAR, half of
-            the features turned), "fractions" (HAAR, weights with a fraction, not quite balanced), "lbp" (stumps for even
+            the features turned), "fractions" (HAAR, fractional weights, not quite balanced), "lbp" (stumps for even
             seeds, trees for odd ones), "old" (the old format: one node a tree for even seeds, up to 2 for odd ones).
         seed: the same seed gives the same file.
         window_wh: sides of the window, 8 to 128; by default drawn, mostly 8 to 32.
