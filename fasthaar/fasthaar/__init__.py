@@ -1,8 +1,8 @@
 """Cascade detection as `cv2.CascadeClassifier` does it, only faster: the same rectangles, without OpenCV.
 
-    import fasthaar
-    faces = fasthaar.CascadeClassifier("haarcascade_frontalface_default.xml")
-    faces.detectMultiScale(image, scaleFactor=1.1, minNeighbors=3)
+import fasthaar
+faces = fasthaar.CascadeClassifier("haarcascade_frontalface_default.xml")
+faces.detectMultiScale(image, scaleFactor=1.1, minNeighbors=3)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Rectangles = NDArray[np.int32] | tuple[()]
 _MOST = 32767  # of an image's sides
 
 
-class BudgetExceeded(Exception):  # noqa: N818 - it names what happened, as TimeoutExpired does
+class BudgetExceeded(Exception):
     """A detection met more candidates, or took longer, than its budget allows."""
 
 
@@ -91,7 +91,7 @@ class CascadeClassifier:
         """Whether no cascade is loaded."""
         return self._loaded is None
 
-    def getOriginalWindowSize(self) -> Size:  # noqa: N802
+    def getOriginalWindowSize(self) -> Size:
         """Width and height of the smallest object that the cascade can see, pixels.
 
         Raises:
@@ -100,7 +100,7 @@ class CascadeClassifier:
         self._cascade()
         return self._window_wh
 
-    def getFeatureType(self) -> int:  # noqa: N802
+    def getFeatureType(self) -> int:
         """0 for HAAR, 1 for LBP.
 
         Raises:
@@ -109,7 +109,7 @@ class CascadeClassifier:
         self._cascade()
         return self._feature_type
 
-    def isOldFormatCascade(self) -> bool:  # noqa: N802
+    def isOldFormatCascade(self) -> bool:
         """False: files of the old format are converted when loaded, as OpenCV 4 does.
 
         Raises:
@@ -118,14 +118,14 @@ class CascadeClassifier:
         self._cascade()
         return False
 
-    def detectMultiScale(  # noqa: N802
+    def detectMultiScale(
         self,
         image: NDArray[np.uint8],
-        scaleFactor: float = 1.1,  # noqa: N803
-        minNeighbors: int = 3,  # noqa: N803
+        scaleFactor: float = 1.1,
+        minNeighbors: int = 3,
         flags: int = 0,
-        minSize: Size = (0, 0),  # noqa: N803
-        maxSize: Size = (0, 0),  # noqa: N803
+        minSize: Size = (0, 0),
+        maxSize: Size = (0, 0),
         *,
         num_threads: int = 1,
         budget: Budget | None = None,
@@ -154,14 +154,14 @@ class CascadeClassifier:
         rects, _, _ = self._detect(image, _native.RECTANGLES, *options)
         return rects if len(rects) else ()
 
-    def detectMultiScale2(  # noqa: N802
+    def detectMultiScale2(
         self,
         image: NDArray[np.uint8],
-        scaleFactor: float = 1.1,  # noqa: N803
-        minNeighbors: int = 3,  # noqa: N803
+        scaleFactor: float = 1.1,
+        minNeighbors: int = 3,
         flags: int = 0,
-        minSize: Size = (0, 0),  # noqa: N803
-        maxSize: Size = (0, 0),  # noqa: N803
+        minSize: Size = (0, 0),
+        maxSize: Size = (0, 0),
         *,
         num_threads: int = 1,
         budget: Budget | None = None,
@@ -173,15 +173,15 @@ class CascadeClassifier:
         rects, counts, _ = self._detect(image, _native.COUNTS, *options)
         return (rects, counts) if len(rects) else ((), ())
 
-    def detectMultiScale3(  # noqa: N802
+    def detectMultiScale3(
         self,
         image: NDArray[np.uint8],
-        scaleFactor: float = 1.1,  # noqa: N803
-        minNeighbors: int = 3,  # noqa: N803
+        scaleFactor: float = 1.1,
+        minNeighbors: int = 3,
         flags: int = 0,
-        minSize: Size = (0, 0),  # noqa: N803
-        maxSize: Size = (0, 0),  # noqa: N803
-        outputRejectLevels: bool = False,  # noqa: N803
+        minSize: Size = (0, 0),
+        maxSize: Size = (0, 0),
+        outputRejectLevels: bool = False,
         *,
         num_threads: int = 1,
         budget: Budget | None = None,
@@ -189,7 +189,7 @@ class CascadeClassifier:
     ) -> tuple[Rectangles, NDArray[np.int32] | tuple[()], NDArray[np.float64] | tuple[()]]:
         """As `detectMultiScale`, with reject levels, int32 (N,), and level weights, float64 (N,).
 
-        Both are () without outputRejectLevels. With it, minNeighbors is compared with the level, as OpenCV does.
+        Both are () without outputRejectLevels, where OpenCV raises an error as soon as something is found.
         """
         del flags
         options = (scaleFactor, minNeighbors, minSize, maxSize, num_threads, budget, roi)

@@ -78,11 +78,12 @@ void add_member(Class &to, const int32_t *rect, const int32_t *level, const doub
     }
 }
 
-bool inside_better(const Class &one, const Class &other, int32_t strength) {
+bool inside_better(const Class &one, const Class &other) {
     const int32_t *a = one.rect, *b = other.rect;
     const int32_t dx = static_cast<int32_t>(lrint(b[2] * EPS)), dy = static_cast<int32_t>(lrint(b[3] * EPS));
+    const int32_t neighbors = one.neighbors;
     return a[0] >= b[0] - dx && a[1] >= b[1] - dy && a[0] + a[2] <= b[0] + b[2] + dx &&
-           a[1] + a[3] <= b[1] + b[3] + dy && (other.neighbors > (strength > 3 ? strength : 3) || strength < 3);
+           a[1] + a[3] <= b[1] + b[3] + dy && (other.neighbors > (neighbors > 3 ? neighbors : 3) || neighbors < 3);
 }
 
 // Keeps the classes that are strong enough and not part of a stronger one; -1: the run ended.
@@ -91,15 +92,13 @@ int32_t select(Run &run, const Class *classes, int32_t count, int32_t min_neighb
     int32_t kept = 0;
     for (int32_t i = 0; i < count; i++) {
         if (i % LOOK_AT_CLOCK_EVERY == 0 && !go_on(run)) return -1;
-        // Where levels are asked for, OpenCV compares them, not the neighbours, with the minimum.
-        const int32_t strength = weights ? classes[i].level : classes[i].neighbors;
-        if (strength <= min_neighbors) continue;
+        if (classes[i].neighbors <= min_neighbors) continue;
         bool part = false;
         for (int32_t j = 0; j < count && !part; j++)
-            part = j != i && classes[j].neighbors > min_neighbors && inside_better(classes[i], classes[j], strength);
+            part = j != i && classes[j].neighbors > min_neighbors && inside_better(classes[i], classes[j]);
         if (part) continue;
         memcpy(rects[kept], classes[i].rect, sizeof rects[kept]);
-        if (numbers) numbers[kept] = strength;
+        if (numbers) numbers[kept] = weights ? classes[i].level : classes[i].neighbors;
         if (weights) weights[kept] = classes[i].weight;
         kept++;
     }

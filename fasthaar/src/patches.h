@@ -26,6 +26,7 @@ struct Aside {
 // As many of them as there are lanes, or fewer.
 struct Group {
     Aside windows[LANES];
+    const int32_t *origins[LANES];
     float norms[LANES];
     int32_t stage;
 };
@@ -90,10 +91,8 @@ inline bool patches_add(Run &run, Patches &patches, const Aside &window) {
 // `count` neighbouring entries of each window, to every `apart`-th column of a group's row.
 inline void copy_columns(const Group &group, int32_t offset, int32_t count, int32_t *to, int32_t apart) {
     for (int32_t first = 0; first < count; first += 4) {
-        const int32_t *from[LANES];
-        for (int lane = 0; lane < LANES; lane++) from[lane] = group.windows[lane].origin + offset + first;
         Ints columns[4];
-        four_columns(from, columns);
+        four_columns(group.origins, offset + first, columns);
         for (int32_t k = 0; k < 4 && first + k < count; k++) store(to + (first + k) * apart * LANES, columns[k]);
     }
 }
@@ -112,7 +111,10 @@ inline int patches_take(Patches &patches, const fh_cascade &c, const Geometry &f
         return 0;
     }
     for (int lane = count; lane < LANES; lane++) group.windows[lane] = group.windows[0];
-    for (int lane = 0; lane < LANES; lane++) group.norms[lane] = group.windows[lane].norm;
+    for (int lane = 0; lane < LANES; lane++) {
+        group.origins[lane] = group.windows[lane].origin;
+        group.norms[lane] = group.windows[lane].norm;
+    }
     group.stage = group.windows[0].stage;
     const int32_t columns = c.window_width + 1;
     for (int tilted = 0; tilted <= c.tilted; tilted++)

@@ -40,7 +40,7 @@ INLINE Mask goes_left(const Entry &e, const int32_t *p, Floats norm) {
         const Ints part2 = at(p, e, 8) - at(p, e, 9) - at(p, e, 10) + at(p, e, 11);
         value = to_floats(whole) * e.weights[0] + to_floats(part1) * e.weights[1] + to_floats(part2) * e.weights[2];
     }
-    return less(value * norm, Floats{} + e.threshold);
+    return less(value * norm, splat(e.threshold));
 }
 
 template <>

@@ -3,6 +3,7 @@
 // Arithmetic is written with the compilers' vector extensions; only what these lack is spelled out per target.
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -40,13 +41,15 @@ inline __attribute__((always_inline)) void store(int32_t *to, Ints value) {
     *reinterpret_cast<UnalignedInts *>(to) = value;
 }
 
+inline __attribute__((always_inline)) Floats splat(float value) { return value - Floats{}; }
+
 inline __attribute__((always_inline)) Floats to_floats(Ints value) { return __builtin_convertvector(value, Floats); }
 
 // Mask: one truth value per lane. bits: lane i at bit i.
 // less, at_least: compare. where: the value where the mask is set, else 0.
 // inverse_deviation: (float)(1 / sqrt(area * squares - sums * sums)); NaN or infinity without contrast.
 // prefix: the running sum. last: the last lane in all lanes.
-// four_columns: lane i of column k is the k-th entry from from[i] on.
+// four_columns: lane i of column k is from[i][offset + k].
 // in_subset: whether the bit of the code, 0..255, is set.
 // resample: for each tap (index, two weights in 1/256) the weighted sum of two neighbours, which are 256ths less 32768.
 
@@ -107,13 +110,13 @@ inline Ints prefix(Ints v) {
 inline Ints last(Ints v) { return ints(_mm512_permutexvar_epi32(_mm512_set1_epi32(15), raw(v))); }
 
 // The quarters of row k come from lanes k, 4 + k, 8 + k and 12 + k: loads do what would be shuffles.
-inline void four_columns(const int32_t *const *from, Ints (&columns)[4]) {
+inline void four_columns(const int32_t *const *from, ptrdiff_t offset, Ints (&columns)[4]) {
     __m512i rows[4];
     for (int k = 0; k < 4; k++) {
-        rows[k] = _mm512_castsi128_si512(quarter(from[k]));
-        rows[k] = _mm512_mask_broadcast_i32x4(rows[k], 0x00f0, quarter(from[4 + k]));
-        rows[k] = _mm512_mask_broadcast_i32x4(rows[k], 0x0f00, quarter(from[8 + k]));
-        rows[k] = _mm512_mask_broadcast_i32x4(rows[k], 0xf000, quarter(from[12 + k]));
+        rows[k] = _mm512_castsi128_si512(quarter(from[k] + offset));
+        rows[k] = _mm512_mask_broadcast_i32x4(rows[k], 0x00f0, quarter(from[4 + k] + offset));
+        rows[k] = _mm512_mask_broadcast_i32x4(rows[k], 0x0f00, quarter(from[8 + k] + offset));
+        rows[k] = _mm512_mask_broadcast_i32x4(rows[k], 0xf000, quarter(from[12 + k] + offset));
     }
     const __m512i a = _mm512_unpacklo_epi32(rows[0], rows[1]), b = _mm512_unpackhi_epi32(rows[0], rows[1]);
     const __m512i c = _mm512_unpacklo_epi32(rows[2], rows[3]), d = _mm512_unpackhi_epi32(rows[2], rows[3]);
@@ -164,10 +167,10 @@ inline Ints prefix(Ints v) {
 
 inline Ints last(Ints v) { return ints(_mm256_permutevar8x32_epi32(raw(v), _mm256_set1_epi32(7))); }
 
-inline void four_columns(const int32_t *const *from, Ints (&columns)[4]) {
+inline void four_columns(const int32_t *const *from, ptrdiff_t offset, Ints (&columns)[4]) {
     __m256i rows[4];
     for (int k = 0; k < 4; k++)
-        rows[k] = _mm256_inserti128_si256(_mm256_castsi128_si256(quarter(from[k])), quarter(from[4 + k]), 1);
+        rows[k] = _mm256_inserti128_si256(_mm256_castsi128_si256(quarter(from[k] + offset)), quarter(from[4 + k] + offset), 1);
     const __m256i a = _mm256_unpacklo_epi32(rows[0], rows[1]), b = _mm256_unpackhi_epi32(rows[0], rows[1]);
     const __m256i c = _mm256_unpacklo_epi32(rows[2], rows[3]), d = _mm256_unpackhi_epi32(rows[2], rows[3]);
     columns[0] = ints(_mm256_unpacklo_epi64(a, c));
@@ -217,11 +220,11 @@ inline Ints prefix(Ints v) {
 
 inline Ints last(Ints v) { return ints(_mm_shuffle_epi32(raw(v), 0xff)); }
 
-inline void four_columns(const int32_t *const *from, Ints (&columns)[4]) {
-    const __m128i a = _mm_unpacklo_epi32(quarter(from[0]), quarter(from[1]));
-    const __m128i b = _mm_unpackhi_epi32(quarter(from[0]), quarter(from[1]));
-    const __m128i c = _mm_unpacklo_epi32(quarter(from[2]), quarter(from[3]));
-    const __m128i d = _mm_unpackhi_epi32(quarter(from[2]), quarter(from[3]));
+inline void four_columns(const int32_t *const *from, ptrdiff_t offset, Ints (&columns)[4]) {
+    const __m128i a = _mm_unpacklo_epi32(quarter(from[0] + offset), quarter(from[1] + offset));
+    const __m128i b = _mm_unpackhi_epi32(quarter(from[0] + offset), quarter(from[1] + offset));
+    const __m128i c = _mm_unpacklo_epi32(quarter(from[2] + offset), quarter(from[3] + offset));
+    const __m128i d = _mm_unpackhi_epi32(quarter(from[2] + offset), quarter(from[3] + offset));
     columns[0] = ints(_mm_unpacklo_epi64(a, c));
     columns[1] = ints(_mm_unpackhi_epi64(a, c));
     columns[2] = ints(_mm_unpacklo_epi64(b, d));
@@ -256,8 +259,8 @@ inline Ints prefix(Ints v) {
 
 inline Ints last(Ints v) { return ints(vdupq_laneq_s32(raw(v), 3)); }
 
-inline void four_columns(const int32_t *const *from, Ints (&columns)[4]) {
-    const int32x4_t r0 = vld1q_s32(from[0]), r1 = vld1q_s32(from[1]), r2 = vld1q_s32(from[2]), r3 = vld1q_s32(from[3]);
+inline void four_columns(const int32_t *const *from, ptrdiff_t offset, Ints (&columns)[4]) {
+    const int32x4_t r0 = vld1q_s32(from[0] + offset), r1 = vld1q_s32(from[1] + offset), r2 = vld1q_s32(from[2] + offset), r3 = vld1q_s32(from[3] + offset);
     const int32x4_t a = vzip1q_s32(r0, r2), b = vzip2q_s32(r0, r2), c = vzip1q_s32(r1, r3), d = vzip2q_s32(r1, r3);
     columns[0] = ints(vzip1q_s32(a, c));
     columns[1] = ints(vzip2q_s32(a, c));

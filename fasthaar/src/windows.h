@@ -141,7 +141,7 @@ inline void first_stage(const View &view, const int32_t *row) {
             if (!c.lbp) {
                 vectors.norm[v] = inverse_deviation(inner_sum(view, row + at, view.layout.geometry.plane[0]),
                                                     inner_sum(view, row + at, view.layout.square), view.norm_area);
-                lanes[v] &= bits(less(vectors.norm[v], Floats{} + view.norm_limit));
+                lanes[v] &= bits(less(vectors.norm[v], splat(view.norm_limit)));
             }
             *reinterpret_cast<UnalignedFloats *>(work.norms + at) = vectors.norm[v];
             any |= lanes[v];
@@ -178,16 +178,18 @@ inline bool accept(const View &view, int32_t x, int32_t y, const int32_t *window
     return add_hit(view.run, view.task.hits, x, y, weight);
 }
 
-// Vectors of neighbouring windows of which some are left.
+// The windows of a piece of a row that are left, and the vectors that cover them: each begins at a window.
 struct Alive {
+    int32_t first;     // column of bit 0
+    uint64_t windows;  // a bit each
     int32_t count;
-    int32_t column[64 / LANES];  // of the first lane
+    int32_t column[64 / LANES];
     uint32_t lanes[64 / LANES];
 };
 
 // Takes vectors i to i + V through a stage.
 template <int V>
-INLINE void pass_stage(const View &view, int stage, const StageEntries &entries, int32_t *row, Alive &alive, int i) {
+INLINE void pass_stage(const View &view, int stage, const StageEntries &entries, const int32_t *row, Alive &alive, int i) {
     const Geometry &g = view.layout.geometry;
     Vectors<V> vectors;
     for (int v = 0; v < V; v++) {
@@ -195,66 +197,76 @@ INLINE void pass_stage(const View &view, int stage, const StageEntries &entries,
         vectors.norm[v] = *reinterpret_cast<const UnalignedFloats *>(view.work.norms + alive.column[i + v]);
     }
     stage_sums(view.cascade, stage, entries, vectors);
-    for (int v = 0; v < V; v++)
-        alive.lanes[i + v] = passing(view.cascade, stage, vectors.sum[v], alive.lanes[i + v], vectors.windows[v], g,
-                                     view.work.norms + alive.column[i + v]);
+    for (int v = 0; v < V; v++) {
+        const int32_t column = alive.column[i + v];
+        const uint64_t passed = passing(view.cascade, stage, vectors.sum[v], alive.lanes[i + v], vectors.windows[v], g,
+                                        view.work.norms + column);
+        alive.windows |= passed << (column - alive.first);
+    }
 }
 
-// Puts vectors aside of which few windows are left, and forgets those of which none is.
-inline bool thin_out(const View &view, int stage, const int32_t *row, int32_t y, Alive &alive) {
-    int kept = 0;
-    for (int i = 0; i < alive.count; i++) {
-        uint32_t lanes = alive.lanes[i];
+// Covers the windows that are left with vectors. Those of vectors that would have few are put aside.
+inline bool cover(const View &view, int stage, const int32_t *row, int32_t y, Alive &alive) {
+    alive.count = 0;
+    while (alive.windows) {
+        const int first = __builtin_ctzll(alive.windows);
+        uint32_t lanes = uint32_t(alive.windows >> first) & ((1u << LANES) - 1);
+        alive.windows &= ~(uint64_t(lanes) << first);
+        const int32_t column = alive.first + first;
         if (__builtin_popcount(lanes) > view.work.patches.few[stage]) {
-            alive.column[kept] = alive.column[i];
-            alive.lanes[kept++] = lanes;
+            alive.column[alive.count] = column;
+            alive.lanes[alive.count++] = lanes;
             continue;
         }
         for (; lanes; lanes &= lanes - 1) {
-            const int32_t column = alive.column[i] + __builtin_ctz(lanes);
-            const Aside window = {row + column, view.work.norms[column], column * view.level.step, y, stage, -1};
+            const int32_t at = column + __builtin_ctz(lanes);
+            const Aside window = {row + at, view.work.norms[at], at * view.level.step, y, stage, -1};
             if (!patches_add(view.run, view.work.patches, window)) return false;
         }
     }
-    alive.count = kept;
     return true;
 }
 
-// Takes vectors of windows of a row through the stages behind the first.
-inline bool later_stages(const View &view, int32_t *row, int32_t y, Alive &alive) {
+// Takes windows of a row through the stages behind the first.
+inline bool later_stages(const View &view, const int32_t *row, int32_t y, Alive &alive) {
     const fh_cascade &c = view.cascade;
     for (int s = 1; s < c.stage_count; s++) {
-        if (!thin_out(view, s, row, y, alive)) return false;
+        if (!cover(view, s, row, y, alive)) return false;
         if (!alive.count) return true;
         const StageEntries &entries = entries_of(c, view.entries, s, view.layout.geometry);
         int i = 0;
         for (; i + 2 <= alive.count; i += 2) pass_stage<2>(view, s, entries, row, alive, i);
         if (i < alive.count) pass_stage<1>(view, s, entries, row, alive, i);
     }
-    for (int i = 0; i < alive.count; i++)
-        for (uint32_t lanes = alive.lanes[i]; lanes; lanes &= lanes - 1) {
-            const int32_t column = alive.column[i] + __builtin_ctz(lanes);
-            if (!accept(view, column * view.level.step, y, row + column, view.layout.geometry, view.work.norms[column]))
-                return false;
-        }
+    for (; alive.windows; alive.windows &= alive.windows - 1) {
+        const int32_t column = alive.first + __builtin_ctzll(alive.windows);
+        if (!accept(view, column * view.level.step, y, row + column, view.layout.geometry, view.work.norms[column]))
+            return false;
+    }
     return true;
 }
 
 inline bool look_at_row(const View &view, int32_t y) {
     Work &work = view.work;
-    int32_t *const row = band_row(work.band, y - work.band.top);
+    const int32_t *const row = band_row(work.band, y - work.band.top);
     first_stage(view, row);
+    const int32_t words = (view.level.columns + 63) / 64;
     uint64_t skip = 0;
-    for (int32_t w = 0; 64 * w < view.level.columns; w++) {
-        const uint64_t left = looked_at(work.passed[w], work.failed[w], skip);
-        Alive alive = {};
-        for (int i = 0; left && i < 64; i += LANES) {
-            alive.column[alive.count] = 64 * w + i;
-            alive.lanes[alive.count] = uint32_t(left >> i) & ((1u << LANES) - 1);
-            alive.count += alive.lanes[alive.count] != 0;
+    for (int32_t w = 0; w < words; w++) work.passed[w] = looked_at(work.passed[w], work.failed[w], skip);
+    work.passed[words] = 0;
+    for (int32_t w = 0; w < words; w++)
+        while (work.passed[w]) {  // pieces of 64 windows, which may reach into the next word
+            const int first = __builtin_ctzll(work.passed[w]);
+            Alive alive = {};
+            alive.first = 64 * w + first;
+            alive.windows = work.passed[w] >> first;
+            work.passed[w] = 0;
+            if (first) {
+                alive.windows |= work.passed[w + 1] << (64 - first);
+                work.passed[w + 1] = work.passed[w + 1] >> first << first;
+            }
+            if (!later_stages(view, row, y, alive)) return false;
         }
-        if (alive.count && !later_stages(view, row, y, alive)) return false;
-    }
     return true;
 }
 
