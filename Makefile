@@ -75,7 +75,7 @@ up: ## build and start nginx (TLS) and the service with Docker
 parity: $(DEV) $(ENGINE) ## compare fasthaar with OpenCV over the full ranges; takes long
 	FASTHAAR_PARITY=full $(BIN)/python -W error -m unittest discover -s fasthaar/tests -t fasthaar -p 'test_parity*.py'
 
-wheel: $(DEV) ## build fasthaar's wheel for any Linux with this processor into dist, and try it
+wheel: $(RUNTIME) ## build fasthaar's wheel for any Linux with this processor into dist, and try it
 	$(PIP) install --require-hashes -r fasthaar/requirements-build.lock
 	rm -f dist/fasthaar-*.whl
 	CXX="'$(CURDIR)/$(BIN)/python' -m ziglang c++ -target $$(uname -m)-linux-gnu.2.17" \
