@@ -40,9 +40,9 @@ class Numbers:
             self.pending[:] = [
                 " ".join("0" if word == "-0" else word for word in item.split()) for item in self.pending
             ]
-        lists = [item.split() for item in self.pending]
+        lists = list(map(str.split, self.pending))
         try:
-            numbers = array("d", map(float, chain.from_iterable(lists)))
+            numbers = array("d", list(map(float, chain.from_iterable(lists))))
         except ValueError:
             self._refuse_text(text)
             raise
@@ -67,7 +67,8 @@ class Numbers:
 
     def integers(self, count: int) -> list[int]:
         """The numbers of the only list."""
-        if self.lengths().tolist() != [count] or not all(map(float.is_integer, self._values)):
+        whole = all(value.is_integer() and abs(value) < 2**31 for value in self._values)
+        if self.lengths().tolist() != [count] or not whole:
             raise ValueError(f"{self.name} should be {count} whole number{'s'[: count - 1]}")
         return list(map(int, self._values))
 

@@ -35,7 +35,6 @@ MAX_TEXT = 64 * 1024  # characters in one element
 MAX_UNUSUAL_TAGS = 1000  # with attributes, or of names that mean nothing here
 _CHUNK = 64 * 1024
 
-_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _NAME = re.compile(r"<([^\s/>!]+)")
 _TYPE_ID = re.compile(r"type_id\s*=\s*[\"'](?:str|seq|binary)[\"']")
 
@@ -44,7 +43,10 @@ def parse(data: bytes) -> Cascade:
     """Reads a cascade file, the new format or the old one, HAAR or LBP.
 
     Everything is admitted that OpenCV 4.14 loads and that keeps the rules of `Cascade`; elements that OpenCV does not
-    look at are passed over. Numbers equal OpenCV's to the last bit.
+    look at are passed over. Numbers equal OpenCV's to the last bit. What OpenCV reads but hardly as it was meant is
+    refused: an element that is there twice, a fraction or more than 32 bits where a whole number belongs, octal and
+    hexadecimal numbers, more numbers than an element takes, entities and character references, bytes before the XML
+    declaration.
 
     Args:
         data: the file, UTF-8, at most 4 MiB.
@@ -62,9 +64,20 @@ def parse(data: bytes) -> Cascade:
     if not data.startswith(b"<?xml"):
         raise ValueError('the file starts otherwise; should start with <?xml version="1.0"?>')
     # Resolved references would look like the text and the tags that they stand for.
-    if b"&" in data and b"&" in _COMMENT.sub(b"", data):
+    if b"&" in data and _has_reference(data):
         raise ValueError("there is an entity or character reference; should be none")
     return build(_Reader().read(data))
+
+
+def _has_reference(data: bytes) -> bool:
+    """Whether there is an & outside of comments; finding from end to end takes time in proportion to the size."""
+    start = 0
+    while start >= 0:
+        comment = data.find(b"<!--", start)
+        if data.find(b"&", start, comment if comment >= 0 else len(data)) >= 0:
+            return True
+        start = data.find(b"-->", comment) if comment >= 0 else -1
+    return False
 
 
 class _Element:

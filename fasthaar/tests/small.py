@@ -101,6 +101,8 @@ def big_files() -> dict[str, bytes]:
         "names": (f"{start}{names}", " ", ""),
         "nested elements": (start, "<a>", ""),
         "comments": (f"{start}<a>", "<!---->1", ""),
+        "beginnings of comments": (f"{start}&", "<!--", ""),
+        "comments inside each other": (f"{start}<!-- & -->", "<!--", ""),
         "one comment": (f"{start}<!--", "x", ""),
         "spaces": (start, " ", ""),
         "old trees": (
