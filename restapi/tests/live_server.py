@@ -41,6 +41,7 @@ class LiveServer:
         self.environment = kept | {
             "IMGDETECT_BIND": f"127.0.0.1:{self.port}",
             "IMGDETECT_DATA_DIR": self.folder.name,
+            "IMGDETECT_DETECTORS": "slow=haar:face?engine=opencv",  # see tests/slow.py
             "PYTHONPATH": str(RESTAPI),
         }
         self.environment |= settings

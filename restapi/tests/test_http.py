@@ -165,8 +165,8 @@ class AddressTest(Forged, HttpTest):
             f"{API}/image/{self.id}/processed": "DELETE GET HEAD OPTIONS POST",
             f"{API}/image/{self.id}/crops/0": "GET HEAD OPTIONS",
             f"{API}/detect": "OPTIONS POST",
-            f"{API}/detectors": "GET HEAD OPTIONS",
-            f"{API}/detectors/face": "GET HEAD OPTIONS",
+            f"{API}/detectors": "GET HEAD OPTIONS POST",
+            f"{API}/detectors/face": "DELETE GET HEAD OPTIONS",
             f"/api/v1/jobs/{NOBODY}": "DELETE GET HEAD OPTIONS",
         }.items():
             for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"} - set(allowed.split()):

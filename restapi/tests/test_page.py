@@ -10,10 +10,12 @@ from unittest.mock import patch
 
 import cv2
 import numpy as np
+from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse
 
-from imgdetect.errors import Busy
+from imgdetect.errors import BackendUnavailable, Busy
 from imgdetect.parameters import UploadParameters
+from tests import cascades
 from tests.app import API, AppTest, astronaut, jpeg
 
 KEY = "a-key-of-alice"
@@ -364,6 +366,17 @@ class KeyTest(PageTest):
         with self.client.get(path, headers={"x-api-key": KEY}) as original:
             self.assertEqual(original.data, astronaut())
         self.assertEqual(self.client.get(f"{API}/image/mine.jpg", headers={"x-api-key": "wrong"}).status_code, 401)
+
+    def test_the_answer_to_a_key_offers_its_own_detectors(self):
+        cascade = FileStorage(BytesIO(cascades.lbp_cascade((24, 24), cascades.BRIGHT_CENTER).encode()), "own.xml")
+        self.post_form(f"{API}/detectors", {"cascade": cascade, "name": "own"}, {"x-api-key": KEY})
+        offered = [[o["value"] for o in page.all("option")] for page in (self.get(), self.parsed(self.submit()))]
+        self.assertNotIn("own", offered[0] + offered[1])
+        page = self.parsed(self.submit(astronaut(), api_key=KEY, detector="own"))
+        self.assertIn("own", [o["value"] for o in page.all("option") if "selected" in o])
+        with patch.object(self.service.database.detectors, "all_of", side_effect=BackendUnavailable()):
+            page = self.parsed(self.submit(astronaut(), api_key=KEY))
+        self.assertNotIn("own", [o["value"] for o in page.all("option")])
 
     def test_the_key_may_come_in_the_header_too(self):
         self.assertEqual(self.submit(headers={"x-api-key": KEY}).status_code, 200)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, g, render_template, request
 
 from imgdetect import documents
-from imgdetect.errors import InvalidRequest
+from imgdetect.detectors import Detector
+from imgdetect.errors import InvalidRequest, Problem
 from imgdetect.images import ACCEPTED
 from imgdetect.parameters import UploadParameters, validated
 from imgdetect.web import parameters
@@ -53,7 +55,7 @@ def upload() -> str:
     service, gate = parts().service, parts().gate
     # A field that a person left empty was not given.
     g.chosen = {n: v.strip() for n, v in request.form.items() if v.strip() and n != _KEY_FIELD}
-    owner = gate.owner(request, _form_key())
+    owner = g.owner = gate.owner(request, _form_key())
     _refuse_repeated_fields()
     _must_name_a_file()
     image = received(*_FILE_FIELDS)
@@ -116,15 +118,25 @@ def _must_name_a_file() -> None:
     raise InvalidRequest.field("image", "choose a picture first")
 
 
+def _detectors() -> list[Detector]:
+    """The server's, and those of the key that the form came with; the page has to come also where none can be read."""
+    service = parts().service
+    found = [detector for _, detector in sorted(service.detectors.items())]
+    with suppress(Problem):
+        found += [own.detector for own in service.cascades.all_of(g.get("owner", ""))]
+    return found
+
+
 def _rendered(answer: _Answer | None = None, problem: dict[str, Any] | None = None) -> str:
     service, gate = parts().service, parts().gate
     return render_template(
         "page.html",
-        detectors=[detector for _, detector in sorted(service.detectors.items())],
+        detectors=_detectors(),
         chosen={"detector": service.settings.default_detector} | g.get("chosen", {}),
         accepted=list(ACCEPTED),
         max_bytes=service.settings.max_upload_bytes,
         upload_path=f"{documents.BASE}/image",
+        detectors_path=f"{documents.BASE}/detectors",
         needs_key=not gate.open,
         # Who is turned away at the door gets no more than the refusal.
         refused=problem is not None and problem["status"] == 403,

@@ -71,6 +71,28 @@ function showDefaults() {
   }
 }
 
+// A key's own detectors are known to the server only once it knows the key.
+async function listOwnDetectors() {
+  const reply = await ask(form.dataset.detectors, { headers: key() }).catch(() => null);
+  if (!reply) return; // what is wrong with the key is told when it is used
+  const { detectors, default: usual } = await reply.json();
+  const chosen = form.detector.value;
+  const known = new Set(detectors.map(({ name }) => name));
+  for (const option of [...form.detector.options]) {
+    if (known.has(option.value)) known.delete(option.value);
+    else option.remove();
+  }
+  for (const { name, defaults } of detectors) {
+    if (!known.has(name)) continue;
+    const option = new Option(name, name);
+    option.dataset.defaults = JSON.stringify(defaults);
+    form.detector.append(option);
+  }
+  if (form.detector.value === chosen) return;
+  form.detector.value = usual; // the chosen one belongs to another key, or was deleted
+  showDefaults();
+}
+
 // -- asking the server
 
 function key() {
@@ -277,4 +299,6 @@ if (form) {
   form.detector.addEventListener("change", showDefaults);
   showDefaults();
   form.addEventListener("submit", detect);
+  form.api_key?.addEventListener("change", listOwnDetectors);
+  if (form.api_key?.value) listOwnDetectors(); // a browser may have filled it in
 }
