@@ -7,6 +7,7 @@ faces.detectMultiScale(image, scaleFactor=1.1, minNeighbors=3)
 
 from __future__ import annotations
 
+import operator
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -217,20 +218,17 @@ class CascadeClassifier:
         roi: tuple[int, int, int, int] | None,
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
         cascade = self._cascade()
-        if not scale_factor >= 1.0001 or scale_factor > 1e6:
+        scale_factor = _real("scaleFactor", scale_factor)
+        if not 1.0001 <= scale_factor <= 1e6:
             raise ValueError(f"scaleFactor is {scale_factor}; it should be from 1.0001 to 1000000")
-        if not 1 <= num_threads <= 64:
+        if not 1 <= _int32("num_threads", num_threads) <= 64:
             raise ValueError(f"num_threads is {num_threads}; it should be from 1 to 64")
-        budget = budget or Budget()
-        if any(limit is not None and not limit >= 0 for limit in budget):
-            raise ValueError(f"{budget}: limits should be 0 or more, or None")
+        limits = budget or Budget()
+        if not all(limit is None or _real("budget", limit) >= 0 for limit in limits):
+            raise ValueError(f"budget is {limits}; limits should be 0 or more, or None")
         pixels = _pixels(image)
-        x, y = 0, 0
-        if roi is not None:
-            x, y, width, height = roi
-            if not (0 <= x < x + width <= pixels.shape[1] and 0 <= y < y + height <= pixels.shape[0]):
-                raise ValueError(f"roi is {roi}; it should lie inside the image, (x, y, width, height)")
-            pixels = pixels[y : y + height, x : x + width]
+        x, y, width, height = _region(roi, (pixels.shape[1], pixels.shape[0]))
+        pixels = pixels[y : y + height, x : x + width]
         request = _native.Request(
             image=pixels.ctypes.data,
             row_stride=pixels.strides[0],
@@ -241,16 +239,16 @@ class CascadeClassifier:
             scale_factor=scale_factor,
             output=output,
             threads=num_threads,
-            max_candidates=-1 if budget.candidates is None else min(budget.candidates, 1 << 62),
-            max_seconds=-1.0 if budget.seconds is None else min(budget.seconds, 1e9),
+            max_candidates=-1 if limits.candidates is None else min(int(limits.candidates), 1 << 62),
+            max_seconds=-1.0 if limits.seconds is None else min(limits.seconds, 1e9),
             **_sizes("min", "minSize", min_size),
             **_sizes("max", "maxSize", max_size),
         )
         rects, numbers, weights, status = cascade.detect(request)
         if status == _native.TOO_MANY_CANDIDATES:
-            raise BudgetExceeded(f"more than {budget.candidates} candidates")
+            raise BudgetExceeded(f"more than {limits.candidates} candidates")
         if status == _native.TOO_SLOW:
-            raise BudgetExceeded(f"more than {budget.seconds} seconds")
+            raise BudgetExceeded(f"more than {limits.seconds} seconds")
         rects[:, :2] += np.array((x, y), np.int32)
         return rects, numbers, weights
 
@@ -281,6 +279,23 @@ def _pixels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels if rows_contiguous else np.ascontiguousarray(pixels)
 
 
+def _region(roi: Any, image_wh: Size) -> tuple[int, int, int, int]:
+    """The part of an image that is looked at.
+
+    Raises:
+        ValueError: not four whole numbers, or not inside the image.
+    """
+    if roi is None:
+        return 0, 0, *image_wh
+    try:
+        x, y, width, height = (operator.index(side) for side in roi)
+    except (TypeError, ValueError):
+        raise ValueError(f"roi is {roi!r}; it should be (x, y, width, height) in whole pixels") from None
+    if not (0 <= x < x + width <= image_wh[0] and 0 <= y < y + height <= image_wh[1]):
+        raise ValueError(f"roi is {roi}; it should lie inside the image, which is {image_wh[0]}x{image_wh[1]} pixels")
+    return x, y, width, height
+
+
 def _sizes(prefix: str, name: str, size: Any) -> dict[str, int]:
     try:
         width, height = size
@@ -289,10 +304,17 @@ def _sizes(prefix: str, name: str, size: Any) -> dict[str, int]:
     return {f"{prefix}_width": _int32(name, width), f"{prefix}_height": _int32(name, height)}
 
 
+def _real(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} is {value!r}; it should be a number") from None
+
+
 def _int32(name: str, value: Any) -> int:
     try:
-        number = int(value)
-    except (TypeError, ValueError):
+        number = operator.index(value)
+    except TypeError:
         raise ValueError(f"{name} is {value!r}; it should be a whole number") from None
     if not -(1 << 31) <= number < 1 << 31:
         raise ValueError(f"{name} is {value}; it should fit 32 bits")

@@ -86,7 +86,7 @@ class Loaded:
             MemoryError: there is not enough memory.
         """
         self._handle: int | None = None
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "stage_thresholds": np.ascontiguousarray(cascade.stage_thresholds, np.float32),
             "stage_trees": np.ascontiguousarray(cascade.stage_trees, np.int32),
             "tree_nodes": np.ascontiguousarray(cascade.tree_nodes, np.int32),
@@ -134,7 +134,12 @@ class Loaded:
         try:
             count = result.count
             rects = _copy(result.rects, np.dtype(np.int32), 4 * count).reshape(-1, 4)
-            return rects, _copy(result.numbers, np.dtype(np.int32), count), _copy(result.weights, np.dtype(float), count), OK
+            return (
+                rects,
+                _copy(result.numbers, np.dtype(np.int32), count),
+                _copy(result.weights, np.dtype(float), count),
+                OK,
+            )
         finally:
             _library.fh_release(result)
 

@@ -10,6 +10,7 @@ namespace fh {
 namespace {
 
 const float THRESHOLD_ALLOWANCE = 1e-5f;  // OpenCV subtracts it from every stage threshold, in float
+const int OFFSETS[KINDS] = {6, 8, 9, 9, 12, 16};
 const int MAX_TREES = 20000, MAX_NODES_PER_TREE = 16, MAX_STAGES = 64;
 
 bool all_finite(const float *values, int count) {
@@ -217,6 +218,7 @@ bool fill(const fh_cascade_data &d, fh_cascade &c) {
     for (int i = 0; i < d.nodes; i++) {
         fill_node(d, i, c.nodes[i]);
         c.tilted |= c.nodes[i].tilted;
+        if (c.entry_bytes < entry_bytes(c.nodes[i].kind)) c.entry_bytes = entry_bytes(c.nodes[i].kind);
         if (c.stumps) {  // OpenCV does not look at the children of stumps: the first leaf is the left one
             c.nodes[i].left = 0;
             c.nodes[i].right = -1;
@@ -282,32 +284,43 @@ double exact_sum(const fh_cascade &c, int stage, const int32_t *window, const Ge
     return sum;
 }
 
+bool entries_create(const fh_cascade &c, StageEntries *&stages, void *&memory) {
+    stages = static_cast<StageEntries *>(calloc(c.stage_count, sizeof *stages));
+    memory = aligned_alloc(64, size_t(c.node_count) * c.entry_bytes);
+    if (!stages || !memory) return false;
+    for (int s = 0; s < c.stage_count; s++)
+        stages[s].entries = reinterpret_cast<Entry *>(static_cast<char *>(memory) + size_t(c.stages[s].first_node) * c.entry_bytes);
+    return true;
+}
+
 void build_entries(const fh_cascade &c, int s, const Geometry &g, StageEntries &out) {
     const Stage &stage = c.stages[s];
-    int next[KINDS] = {};
+    char *next[KINDS] = {reinterpret_cast<char *>(out.entries)};  // of trees, the first alone
     if (c.stumps) {
         for (int i = 0; i < stage.nodes; i++) out.counts[c.nodes[stage.first_node + i].kind]++;
-        for (int k = 1; k < KINDS; k++) next[k] = next[k - 1] + out.counts[k - 1];
+        for (int k = 1; k < KINDS; k++) next[k] = next[k - 1] + out.counts[k - 1] * entry_bytes(k - 1);
     }
-    int position = 0;
     for (int t = stage.first_tree; t < stage.first_tree + stage.trees; t++) {
         const Tree &tree = c.trees[t];
         const int32_t *fixed = c.fixed_leaves + tree.first_leaf;
-        for (int n = 0; n < tree.nodes; n++, position++) {
+        for (int n = 0; n < tree.nodes; n++) {
             const Node &node = c.nodes[tree.first_node + n];
-            Entry &entry = out.entries[c.stumps ? next[node.kind]++ : position];
-            for (int i = 0; i < 16; i++) entry.offsets[i] = offset(g, node.corners[node.order[i]], node.tilted);
-            if (c.lbp) {
-                memcpy(entry.subset, node.subset, sizeof entry.subset);
-            } else {
-                memcpy(entry.weights, node.weights, sizeof entry.weights);
-                entry.threshold = node.threshold;
-            }
-            entry.left = node.left;
-            entry.right = node.right;
+            char *&place = next[c.stumps ? node.kind : 0];
+            Entry &entry = *reinterpret_cast<Entry *>(place);
+            place += entry_bytes(node.kind);
+            entry.threshold = node.threshold;
+            entry.weights[0] = node.weights[1];
+            entry.weights[1] = node.weights[2];
             entry.left_leaf = node.left <= 0 ? fixed[-node.left] : 0;
             entry.right_leaf = node.right <= 0 ? fixed[-node.right] : 0;
+            entry.left = static_cast<int8_t>(node.left);
+            entry.right = static_cast<int8_t>(node.right);
             entry.kind = node.kind;
+            for (int i = 0; i < OFFSETS[node.kind]; i++)
+                entry.offsets[i] = offset(g, node.corners[node.order[i]], node.tilted);
+            if (entry_bytes(node.kind) == 64) continue;
+            memcpy(entry.subset, node.subset, sizeof entry.subset);
+            entry.whole_weight = node.weights[0];
         }
     }
     out.built = true;

@@ -57,6 +57,7 @@ struct fh_cascade {
     int32_t window_width, window_height;
     int32_t stage_count, tree_count, node_count;
     bool lbp, stumps, tilted;
+    int32_t entry_bytes;  // of the widest kind of its nodes
     fh::Stage *stages;
     fh::Tree *trees;
     fh::Node *nodes;
@@ -77,20 +78,21 @@ static inline int32_t offset(const Geometry &g, Corner c, bool tilted) {
     return c.y * g.row + g.plane[tilted][c.x & g.shift] + (c.x >> g.shift) * g.unit;
 }
 
-// A node as kernels read it, for one geometry.
+// A node as kernels read it, for one geometry. What most kinds need fills one cache line, and entries of these kinds
+// stand 64 bytes apart; the others take two lines.
 struct Entry {
-    int32_t offsets[16];
-    union {
-        struct {
-            float weights[3];
-            float threshold;
-        };
-        uint32_t subset[8];
-    };
-    int32_t left, right;        // children > 0, as in Node
+    float threshold;
+    float weights[2];               // of the second and the third rectangle
     int32_t left_leaf, right_leaf;  // fixed leaves of children <= 0
+    int8_t left, right;             // children > 0, as in Node
     uint8_t kind;
+    int32_t offsets[16];
+    uint32_t subset[8];
+    float whole_weight;  // of the first rectangle
 };
+static_assert(offsetof(Entry, offsets) + 9 * sizeof(int32_t) <= 64 && sizeof(Entry) <= 128, "");
+
+static inline int32_t entry_bytes(int kind) { return kind < ANY ? 64 : 128; }
 
 // The entries of a stage: stumps sorted by kind, with how many there are of each; trees in order.
 struct StageEntries {
@@ -99,6 +101,8 @@ struct StageEntries {
     bool built;
 };
 
+// Room for the entries of all stages, none of them built; false without memory. Both are freed with free.
+bool entries_create(const fh_cascade &cascade, StageEntries *&stages, void *&memory);
 void build_entries(const fh_cascade &cascade, int stage, const Geometry &geometry, StageEntries &out);
 
 // The sum of a stage in double precision, in the order of the file, as OpenCV forms it.

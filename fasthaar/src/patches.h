@@ -39,7 +39,7 @@ struct Patches {
     int32_t *memory;      // the windows of a group: [tilted][row][column][lane]
     Geometry geometry;
     StageEntries *entries;
-    Entry *entry_memory;
+    void *entry_memory;
     int32_t *few;         // for each stage, how many windows of a vector are better put aside before it
 };
 
@@ -49,12 +49,10 @@ inline bool patches_create(Patches &patches, const fh_cascade &c) {
     patches.memory = static_cast<int32_t *>(aligned_alloc(64, size_t(points) * planes * LANES * sizeof(int32_t) / 64 * 64 + 64));
     patches.first = static_cast<int32_t *>(malloc(c.stage_count * sizeof *patches.first));
     patches.few = static_cast<int32_t *>(malloc(c.stage_count * sizeof *patches.few));
-    patches.entries = static_cast<StageEntries *>(calloc(c.stage_count, sizeof *patches.entries));
-    patches.entry_memory = static_cast<Entry *>(malloc(c.node_count * sizeof *patches.entry_memory));
-    if (!patches.memory || !patches.first || !patches.few || !patches.entries || !patches.entry_memory) return false;
+    if (!entries_create(c, patches.entries, patches.entry_memory)) return false;
+    if (!patches.memory || !patches.first || !patches.few) return false;
     for (int s = 0; s < c.stage_count; s++) {
         patches.first[s] = -1;
-        patches.entries[s].entries = patches.entry_memory + c.stages[s].first_node;
         const double nodes = c.stages[s].expected, copy = COPY_COST * points * planes;
         patches.few[s] = static_cast<int32_t>(nodes / (copy + nodes / LANES));
         if (patches.few[s] > LANES / 2) patches.few[s] = LANES / 2;

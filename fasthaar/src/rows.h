@@ -39,6 +39,10 @@ inline Line line_of(int32_t *row, const int32_t (&plane)[2], int32_t shift) {
 
 inline Ints words_to_ints(Words w) { return __builtin_convertvector(w, Ints); }
 
+inline Words bytes_to_words(const uint8_t *from) {
+    return __builtin_convertvector(*reinterpret_cast<const UnalignedBytes *>(from), Words);
+}
+
 // The running sums of a line of pixels and of their squares, added to the line above.
 inline void integrate(const uint8_t *pixels, int32_t width, Line sum_above, Line sum, Line square_above, Line square) {
     Ints sums = {}, squares = {};  // up to here, in all lanes
@@ -46,7 +50,7 @@ inline void integrate(const uint8_t *pixels, int32_t width, Line sum_above, Line
     if (square.even) square.even[0] = 0;
     if (!sum.odd) {
         for (int32_t x = 0; x < width; x += LANES) {
-            const Words v = __builtin_convertvector(*reinterpret_cast<const UnalignedBytes *>(pixels + x), Words);
+            const Words v = bytes_to_words(pixels + x);
             const Ints s = sums + prefix(words_to_ints(v));
             store(sum.even + x + 1, load(sum_above.even + x + 1) + s);
             sums = last(s);
@@ -78,20 +82,28 @@ inline void integrate(const uint8_t *pixels, int32_t width, Line sum_above, Line
 // kernel_scalar.cpp. `pixels` is the upper of the two for rows that have one, else NULL.
 inline void integrate_tilted(const uint8_t *upper, const uint8_t *lower, int32_t width, Line two_above, Line above,
                              Line line) {
+    const int32_t own_last = upper[width - 1] + lower[width - 1], half = width / 2;
     if (!line.odd) {
+        for (int32_t x = 1; x < width; x += LANES) {
+            const Words own = bytes_to_words(upper + x - 1) + bytes_to_words(lower + x - 1);
+            store(line.even + x, load(above.even + x - 1) + load(above.even + x + 1) - load(two_above.even + x) +
+                                     words_to_ints(own));
+        }
         line.even[0] = above.even[1];
-        for (int32_t x = 1; x < width; x++)
-            line.even[x] = above.even[x - 1] + above.even[x + 1] - two_above.even[x] + upper[x - 1] + lower[x - 1];
-        line.even[width] = above.even[width - 1] + upper[width - 1] + lower[width - 1];
+        line.even[width] = above.even[width - 1] + own_last;
         return;
     }
+    for (int32_t i = 0; i <= half; i += LANES) {
+        const Words a = *reinterpret_cast<const UnalignedWords *>(upper + 2 * i);
+        const Words b = *reinterpret_cast<const UnalignedWords *>(lower + 2 * i);
+        const Ints next = load(above.even + i + 1), odd = load(above.odd + i);
+        store(line.odd + i, load(above.even + i) + next - load(two_above.odd + i) + words_to_ints((a & 255) + (b & 255)));
+        store(line.even + i + 1,
+              odd + load(above.odd + i + 1) - load(two_above.even + i + 1) + words_to_ints((a >> 8) + (b >> 8)));
+    }
     line.even[0] = above.odd[0];
-    for (int32_t i = 0; 2 * i + 1 <= width; i++)
-        line.odd[i] = above.even[i] + above.even[i + 1] - two_above.odd[i] + upper[2 * i] + lower[2 * i];
-    for (int32_t i = 1; 2 * i <= width; i++)
-        line.even[i] = above.odd[i - 1] + above.odd[i] - two_above.even[i] + upper[2 * i - 1] + lower[2 * i - 1];
-    int32_t *const end = width % 2 ? line.odd + width / 2 : line.even + width / 2;
-    *end = (width % 2 ? above.even[width / 2] : above.odd[width / 2 - 1]) + upper[width - 1] + lower[width - 1];
+    if (width % 2) line.odd[half] = above.even[half] + own_last;
+    else line.even[half] = above.odd[half - 1] + own_last;
 }
 
 }  // namespace

@@ -18,11 +18,11 @@ INLINE Mask goes_left(const Entry &e, const int32_t *p, Floats norm) {
     if (KIND == EDGE) {
         const Ints shared = at(p, e, 0) - at(p, e, 1);
         const Ints whole = shared - (at(p, e, 2) - at(p, e, 3)), part = shared - (at(p, e, 4) - at(p, e, 5));
-        value = to_floats(part) * e.weights[1] - to_floats(whole);
+        value = to_floats(part) * e.weights[0] - to_floats(whole);
     } else if (KIND == PAIR) {
         const Ints whole = at(p, e, 0) - at(p, e, 1) - at(p, e, 2) + at(p, e, 3);
         const Ints part = at(p, e, 4) - at(p, e, 5) - at(p, e, 6) + at(p, e, 7);
-        value = to_floats(part) * e.weights[1] - to_floats(whole);
+        value = to_floats(part) * e.weights[0] - to_floats(whole);
     } else if (KIND == CHECK || KIND == ANTICHECK) {
         const Ints first = at(p, e, 0), second = at(p, e, 1), middle = at(p, e, 2);
         Ints whole = first + second - (at(p, e, 3) + at(p, e, 4));
@@ -33,12 +33,12 @@ INLINE Mask goes_left(const Entry &e, const int32_t *p, Floats norm) {
             part1 = -part1;
             part2 = -part2;
         }
-        value = to_floats(part1) * e.weights[1] - to_floats(whole) + to_floats(part2) * e.weights[2];
+        value = to_floats(part1) * e.weights[0] - to_floats(whole) + to_floats(part2) * e.weights[1];
     } else {
         const Ints whole = at(p, e, 0) - at(p, e, 1) - at(p, e, 2) + at(p, e, 3);
         const Ints part1 = at(p, e, 4) - at(p, e, 5) - at(p, e, 6) + at(p, e, 7);
         const Ints part2 = at(p, e, 8) - at(p, e, 9) - at(p, e, 10) + at(p, e, 11);
-        value = to_floats(whole) * e.weights[0] + to_floats(part1) * e.weights[1] + to_floats(part2) * e.weights[2];
+        value = to_floats(whole) * e.whole_weight + to_floats(part1) * e.weights[0] + to_floats(part2) * e.weights[1];
     }
     return less(value * norm, splat(e.threshold));
 }
@@ -70,9 +70,13 @@ struct Vectors {
     Ints sum[V];
 };
 
+INLINE const Entry *after(const Entry *e, int kind) {
+    return reinterpret_cast<const Entry *>(reinterpret_cast<const char *>(e) + entry_bytes(kind));
+}
+
 template <int KIND, int V>
 INLINE const Entry *add_kind(const Entry *e, int32_t count, Vectors<V> &v) {
-    for (const Entry *end = e + count; e != end; e++)
+    for (; count > 0; count--, e = after(e, KIND))
         for (int i = 0; i < V; i++)
             v.sum[i] = add_where(v.sum[i], goes_left<KIND>(*e, v.windows[i], v.norm[i]), e->left_leaf);
     return e;
@@ -105,33 +109,36 @@ INLINE void send(int32_t child, int32_t leaf, const Mask (&mask)[V], Mask (*reac
 
 // A tree's nodes are visited in order, each by the windows that reach it: children lie behind their parents.
 template <int V>
-INLINE void add_tree(const Entry *e, int32_t nodes, Vectors<V> &v) {
+INLINE const Entry *add_tree(const Entry *e, int32_t nodes, Vectors<V> &v) {
     Mask reached[16][V], left[V], right[V];
     for (int n = 0; n < nodes; n++)
         for (int i = 0; i < V; i++) reached[n][i] = n ? none() : ~none();
-    for (int n = 0; n < nodes; n++) {
-        go_left_any(e[n], v, left);
+    for (int n = 0; n < nodes; n++, e = after(e, e->kind)) {
+        go_left_any(*e, v, left);
         for (int i = 0; i < V; i++) {
             right[i] = reached[n][i] & ~left[i];
             left[i] &= reached[n][i];
         }
-        send(e[n].left, e[n].left_leaf, left, reached, v);
-        send(e[n].right, e[n].right_leaf, right, reached, v);
+        send(e->left, e->left_leaf, left, reached, v);
+        send(e->right, e->right_leaf, right, reached, v);
     }
+    return e;
 }
 
 // Trees of two nodes, which is most of them: the second is either child of the first.
 template <int V>
-INLINE void add_pair(const Entry *e, Vectors<V> &v) {
+INLINE const Entry *add_pair(const Entry *e, Vectors<V> &v) {
     Mask first[V], second[V];
-    go_left_any(e[0], v, first);
-    go_left_any(e[1], v, second);
-    const bool left = e[0].left > 0;
+    const Entry *const child = after(e, e->kind);
+    go_left_any(*e, v, first);
+    go_left_any(*child, v, second);
+    const bool left = e->left > 0;
     for (int i = 0; i < V; i++) {
         const Mask on = left ? first[i] : Mask(~first[i]);
-        const Ints sum = add_where(v.sum[i], ~on, left ? e[0].right_leaf : e[0].left_leaf);
-        v.sum[i] = add_where(add_where(sum, on & second[i], e[1].left_leaf), on & ~second[i], e[1].right_leaf);
+        const Ints sum = add_where(v.sum[i], ~on, left ? e->right_leaf : e->left_leaf);
+        v.sum[i] = add_where(add_where(sum, on & second[i], child->left_leaf), on & ~second[i], child->right_leaf);
     }
+    return after(child, child->kind);
 }
 
 // The sums of a stage, in its integer scale.
@@ -149,9 +156,8 @@ INLINE void stage_sums(const fh_cascade &c, int stage, const StageEntries &s, Ve
         add_kind<ANY>(e, s.counts[ANY], v);
     } else {
         const Tree *tree = c.trees + c.stages[stage].first_tree;
-        for (const Tree *end = tree + c.stages[stage].trees; tree != end; e += tree++->nodes)
-            if (tree->nodes == 2 && (e->left > 0) != (e->right > 0)) add_pair(e, v);
-            else add_tree(e, tree->nodes, v);
+        for (const Tree *end = tree + c.stages[stage].trees; tree != end; tree++)
+            e = tree->nodes == 2 && (e->left > 0) != (e->right > 0) ? add_pair(e, v) : add_tree(e, tree->nodes, v);
     }
 }
 

@@ -18,7 +18,7 @@ struct Work {
     Layout layouts[2];  // by shift
     Band band;
     StageEntries *entries[2];
-    Entry *entry_memory[2];
+    void *entry_memory[2];
     float *norms;                  // of a row's windows
     uint64_t *passed, *failed;     // the first stage, a bit per window of a row
     Patches patches;
@@ -36,15 +36,6 @@ inline void work_free(void *memory) {
     free(work->failed);
     patches_free(work->patches);
     free(work);
-}
-
-// Entries of all stages in one allocation, filled when a stage is first met.
-inline bool entries_create(const fh_cascade &c, StageEntries *&stages, Entry *&memory) {
-    stages = static_cast<StageEntries *>(calloc(c.stage_count, sizeof *stages));
-    memory = static_cast<Entry *>(malloc(c.node_count * sizeof *memory));
-    if (!stages || !memory) return false;
-    for (int s = 0; s < c.stage_count; s++) stages[s].entries = memory + c.stages[s].first_node;
-    return true;
 }
 
 inline void *work_create(Run &run, const Level *levels, int32_t level_count) {
