@@ -110,6 +110,7 @@ class TestArguments(unittest.TestCase):
         image: Any
         for image in (None, "image", [[1, 2]], BLANK.tolist(), BLANK.astype(np.float32), BLANK.astype(bool)):
             self.refuses("should be a uint8 array", image)
+        shape: tuple[int, ...]
         for shape in ((100,), (100, 100, 0), (100, 100, 2), (100, 100, 5), (1, 100, 100, 3), ()):
             self.refuses("image has shape", np.zeros(shape, np.uint8))
         for shape in ((0, 0), (0, 5), (5, 0), (40_000, 1), (1, 40_000)):
@@ -129,7 +130,8 @@ class TestArguments(unittest.TestCase):
             self.refuses("maxSize", BLANK, maxSize=wrong)
 
     def test_numpy_numbers_and_sequences_do_as_well(self) -> None:
-        found = self.classifier.detectMultiScale(
+        classifier: Any = self.classifier
+        found = classifier.detectMultiScale(
             PORTRAIT, np.float32(1.25), np.int64(1), 0, [30, 30], np.array([200, 200]), num_threads=np.int32(2)
         )
         right = self.classifier.detectMultiScale(PORTRAIT, 1.25, 1, 0, (30, 30), (200, 200))

@@ -1,0 +1,1 @@
+"""How fast fasthaar is beside OpenCV: `python -m benchmarks --help`."""
