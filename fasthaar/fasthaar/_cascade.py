@@ -141,8 +141,6 @@ def _check_stages(stage_trees: Integers) -> None:
     if not 1 <= len(stage_trees) <= MAX_STAGES:
         raise ValueError(f"there are {len(stage_trees)} stages; should be 1 to {MAX_STAGES}")
     _refuse(stage_trees < 1, lambda i: f"stage {i} has no weak classifiers; should have at least 1")
-    if stage_trees.sum() > MAX_TREES:
-        raise ValueError(f"there are {stage_trees.sum()} weak classifiers; should be at most {MAX_TREES}")
 
 
 def _tree_nodes(columns: Columns, step: int) -> Integers:

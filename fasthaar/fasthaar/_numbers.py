@@ -33,8 +33,9 @@ class Numbers:
         if not self.pending:
             return
         text = f" {' '.join(self.pending)} ".encode().translate(_SPACES)
-        if text.translate(None, _NUMBER_CHARACTERS) or b"E" in text or _LEADING_ZERO.search(text):
-            self._refuse_text(text)
+        unusual = text.translate(None, _NUMBER_CHARACTERS) or b"E" in text or _LEADING_ZERO.search(text)
+        if unusual and (message := self._misspelled(text)):
+            raise ValueError(message)
         if b"-0 " in text:
             # Without a point this is a whole number, which has no sign.
             self.pending[:] = [
@@ -44,8 +45,7 @@ class Numbers:
         try:
             numbers = array("d", list(map(float, chain.from_iterable(lists))))
         except ValueError:
-            self._refuse_text(text)
-            raise
+            raise ValueError(self._misspelled(text)) from None
         if numbers and np.abs(numbers).max() >= 2**31:
             self._refuse_long_integers(text)
         self._lengths.extend(map(len, lists))
@@ -72,10 +72,12 @@ class Numbers:
             raise ValueError(f"{self.name} should be {count} whole number{'s'[: count - 1]}")
         return list(map(int, self._values))
 
-    def _refuse_text(self, text: bytes) -> None:
+    def _misspelled(self, text: bytes) -> str | None:
+        """What is wrong with the first token that is no number."""
         for token in text.decode().split():
             if not _NUMBER.fullmatch(token):
-                raise ValueError(f"{self.name}: {token[:40]!r} should be a decimal number like 1 or -2.5e-03")
+                return f"{self.name}: {token[:40]!r} should be a decimal number like 1 or -2.5e-03"
+        return None
 
     def _refuse_long_integers(self, text: bytes) -> None:
         # OpenCV would cut them to 32 bits.

@@ -231,6 +231,11 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("Arabic digit", _haar("3e-2", "\u0663"), _no_number("\u0663")),
     ("quotes", _haar("3e-2", '"1"'), _no_number('"1"')),
     ("33 bits", _haar("3e-2", "4294967296"), "internalNodes: 4294967296 should be a whole number of 32 bits"),
+    (
+        "32 bits without a sign",
+        _haar("3e-2", "2147483648"),
+        "internalNodes: 2147483648 should be a whole number of 32 bits",
+    ),
     ("10,000 digits", _haar("3e-2", "9" * 10_000), f"internalNodes: {'9' * 40} should be a whole number of 32 bits"),
     (
         "fraction of a node",
@@ -284,6 +289,8 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("left of the window", _haar("0 0 3 4 2.", "-1 0 3 4 2."), _outside("feature 0: rectangle -1 0 3 4")),
     ("right of it", _haar("0 0 3 4 2.", "22 0 3 4 2."), _outside("feature 0: rectangle 22 0 3 4")),
     ("below it", _haar("0 0 3 4 2.", "0 17 3 4 2."), _outside("feature 0: rectangle 0 17 3 4")),
+    ("rectangle 0 -1 3 4", _haar("0 0 3 4 2.", "0 -1 3 4 2."), _outside("feature 0: rectangle 0 -1 3 4")),
+    ("rectangle 0 0 3 -1", _haar("0 0 3 4 2.", "0 0 3 -1 2."), _outside("feature 0: rectangle 0 0 3 -1")),
     ("negative width", _haar("0 0 3 4 2.", "9 0 -3 4 2."), _outside("feature 0: rectangle 9 0 -3 4")),
     ("sum of 33 bits", _haar("0 0 3 4 2.", "2147483647 0 1 4 2."), _outside("feature 0: rectangle 2147483647 0 1 4")),
     ("tilted to the left", _haar("8 2 4 6", "5 2 4 6"), _outside("feature 1: tilted rectangle 5 2 4 6")),
@@ -292,6 +299,10 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("tilted by half", _haar("<tilted>1", "<tilted>0.5"), "tilted: 0.5 should be a whole number of 32 bits"),
     ("tilted twice", _haar("<tilted>1", "<tilted>1 1"), "tilted has 2 numbers in one place; should have 1"),
     ("cells to the right", _changed(LBP, "3 2 7 6", "4 2 7 6"), _outside("feature 1: 3 x 3 cells 4 2 7 6")),
+    ("cells -1 2 7 6", _changed(LBP, "3 2 7 6", "-1 2 7 6"), _outside("feature 1: 3 x 3 cells -1 2 7 6")),
+    ("cells 3 -1 7 6", _changed(LBP, "3 2 7 6", "3 -1 7 6"), _outside("feature 1: 3 x 3 cells 3 -1 7 6")),
+    ("cells 3 2 -1 6", _changed(LBP, "3 2 7 6", "3 2 -1 6"), _outside("feature 1: 3 x 3 cells 3 2 -1 6")),
+    ("cells 3 2 7 -1", _changed(LBP, "3 2 7 6", "3 2 7 -1"), _outside("feature 1: 3 x 3 cells 3 2 7 -1")),
     ("cells below", _changed(LBP, "3 2 7 6", "3 3 7 6"), _outside("feature 1: 3 x 3 cells 3 3 7 6")),
     (
         "five numbers of cells",

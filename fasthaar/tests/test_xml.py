@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fasthaar._xml import MAX_BYTES, Cascade, parse, write
 from tests.cascades import KINDS, random_xml
 from tests.hostile import BROKEN, REFUSED_BY_EXPAT
-from tests.small import HAAR, LBP, OLD, big_files
+from tests.small import HAAR, LBP, OLD, STAGE, TREE, big_files
 
 ROOT = Path(__file__).parents[1]
 BUNDLED = sorted(Path(cv2.data.haarcascades).glob("*.xml"))
@@ -164,6 +164,22 @@ class Formats(unittest.TestCase):
         changed = HAAR.replace("\n", "\r\n").replace("<stages>", "<!-- größer & <b> ]]> -->\r\n<stages>")
         self.assertTrue(same(parse(changed.encode()), parse(HAAR.encode())))
 
+    def test_what_just_keeps_a_limit_is_read(self) -> None:
+        nested = "".join(f"<a{depth}>" for depth in range(14)), "".join(f"</a{depth}>" for depth in reversed(range(14)))
+        for rule, text in {
+            "4 MiB": HAAR + " " * (MAX_BYTES - len(HAAR)),
+            "depth 16": HAAR.replace("<stages>", "".join(nested) + "<stages>"),
+            "1,000 strange tags": HAAR.replace("<stages>", "<a></a>" * 999 + "<stages>"),
+            "65,536 characters": HAAR.replace("-0.5", "-0.5" + " " * (64 * 1024 - 4)),
+            "20,000 trees": HAAR.replace("<weakClassifiers>", "<weakClassifiers>" + TREE * 19_998),
+            "64 stages": HAAR.replace("<stages>", "<stages>" + STAGE * 63),
+            "rectangles without area": HAAR.replace("0 0 3 4 2.", "24 20 0 0 2."),
+            "cells without area": LBP.replace("3 2 7 6", "24 20 0 0"),
+            "least whole numbers": LBP.replace("1 2 3 4", "-2147483648 -2147483648 2147483647 0"),
+        }.items():
+            with self.subTest(rule):
+                parse(text.encode())
+
     def test_a_third_rectangle_without_weight_is_absent(self) -> None:
         zero = parse(HAAR.replace("10 5 2 3 2.", "10 5 2 3 0").encode())
         self.assertEqual(zero.rects[1, 2].tolist(), [0, 0, 0, 0])
@@ -243,6 +259,11 @@ class Writing(unittest.TestCase):
         canonical = self.check(HAAR.replace("0.5 -1. 2.", f"0.5 {value!r} 2.").encode())
         text = canonical.decode().partition("<leafValues>")[2].split()[1]
         self.assertEqual(bits([Numbers.opencv(text)]), bits([value]))
+
+    def test_a_number_whose_shortest_form_reads_back_otherwise_survives(self) -> None:
+        # 7.038531e-26, rounded to a double and then to 32 bits, becomes this number's neighbour.
+        value = float(np.uint32(0x15AE43FD).view(np.float32))
+        self.check(HAAR.replace("0.5 -1. 2.", f"0.5 {value!r} 2.").encode())
 
     def test_the_largest_windows_and_most_stages_survive(self) -> None:
         for kind in KINDS:
