@@ -63,7 +63,7 @@ class Machine(NamedTuple):
 
 
 AVX512 = (
-    *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vbmi", "-mprefer-vector-width=512"),
+    *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
     # gcc 12 takes its own headers' undefined vectors for mistakes; clang does not know the warning.
     *("-Wno-unknown-warning-option", "-Wno-maybe-uninitialized"),
 )
