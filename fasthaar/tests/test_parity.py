@@ -39,8 +39,8 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 FULL = os.environ.get("FASTHAAR_PARITY") == "full"
 LARGEST_SIDE = 4000 if FULL else 500
-BUNDLED_CASES, GENERATED_CASES, OWN_CASES = (2500, 4000, 300) if FULL else (150, 250, 25)
-BUNDLED_WINDOWS, GENERATED_WINDOWS = (5_000_000, 400_000) if FULL else (500_000, 30_000)
+BUNDLED_CASES, GENERATED_CASES, OWN_CASES = (2000, 4000, 300) if FULL else (150, 250, 25)
+BUNDLED_WINDOWS, GENERATED_WINDOWS = (2_000_000, 300_000) if FULL else (500_000, 30_000)
 
 
 def drawn(count: int) -> Callable[[Test], Test]:
