@@ -13,15 +13,24 @@ namespace {
 
 const int FIRST_VECTORS = 2;  // looked at together by the first stage, which shares what it reads of the cascade
 const int FIRST_LANES = FIRST_VECTORS * LANES;
+const int STRIP = 128;  // columns of windows
 
 struct Work {
     Layout layouts[2];  // by shift
     Band band;
     StageEntries *entries[2];
     void *entry_memory[2];
-    float *norms;                  // of a row's windows
-    uint64_t *passed, *failed;     // the first stage, a bit per window of a row
     Patches patches;
+    uint8_t *skip;                 // for each row of windows of the band, whether the next one is skipped
+    // Of a strip of a row of windows: norms, and a bit for each that passed or failed the first stage.
+    float norms[STRIP + FIRST_LANES];
+    uint64_t passed[STRIP / 64 + 1], failed[STRIP / 64 + 1];
+};
+
+// Columns of a band's windows that are looked at together, row after row.
+struct Strip {
+    int32_t first, columns;
+    int32_t first_row;  // of the band's windows
 };
 
 inline void work_free(void *memory) {
@@ -31,9 +40,7 @@ inline void work_free(void *memory) {
         free(work->entries[shift]);
         free(work->entry_memory[shift]);
     }
-    free(work->norms);
-    free(work->passed);
-    free(work->failed);
+    free(work->skip);
     patches_free(work->patches);
     free(work);
 }
@@ -41,12 +48,11 @@ inline void work_free(void *memory) {
 inline void *work_create(Run &run, const Level *levels, int32_t level_count) {
     Work *const work = static_cast<Work *>(calloc(1, sizeof(Work)));
     if (!work) return nullptr;
-    int32_t size[2][2] = {}, columns = 0;
+    int32_t size[2][2] = {};
     for (int32_t i = 0; i < level_count; i++) {
         int32_t *const largest = size[levels[i].step - 1];
         if (levels[i].width > largest[0]) largest[0] = levels[i].width;
         if (levels[i].height > largest[1]) largest[1] = levels[i].height;
-        if (levels[i].columns > columns) columns = levels[i].columns;
     }
     bool ready = true;
     for (int shift = 0; shift < 2; shift++)
@@ -54,12 +60,10 @@ inline void *work_create(Run &run, const Level *levels, int32_t level_count) {
             work->layouts[shift] = layout_create(*run.cascade, size[shift][0], size[shift][1], shift);
             ready = ready && entries_create(*run.cascade, work->entries[shift], work->entry_memory[shift]);
         }
-    const int32_t words = columns / 64 + 2;
-    work->norms = static_cast<float *>(malloc(words * 64 * sizeof(float)));
-    work->passed = static_cast<uint64_t *>(malloc(words * sizeof(uint64_t)));
-    work->failed = static_cast<uint64_t *>(malloc(words * sizeof(uint64_t)));
-    ready = ready && work->norms && work->passed && work->failed &&
-            band_create(work->band, run, work->layouts, size[0][0] > size[1][0] ? size[0][0] : size[1][0]) &&
+    const int32_t rows = work->layouts[0].capacity > work->layouts[1].capacity ? work->layouts[0].capacity
+                                                                               : work->layouts[1].capacity;
+    work->skip = static_cast<uint8_t *>(malloc(rows));
+    ready = ready && work->skip && band_create(work->band, run, work->layouts, size[0][0] > size[1][0] ? size[0][0] : size[1][0]) &&
             patches_create(work->patches, *run.cascade);
     if (ready) return work;
     work_free(work);
@@ -113,13 +117,12 @@ INLINE uint32_t passing(const fh_cascade &c, int stage, Ints sum, uint32_t lanes
     return __builtin_expect(unsure != 0, 0) ? passed | decide_exactly(c, stage, unsure, windows, g, norms) : passed;
 }
 
-// The first stage for a row of windows: fills norms, passed and failed.
-inline void first_stage(const View &view, const int32_t *row) {
+// The first stage for a strip of a row: fills norms, passed and failed.
+inline void first_stage(const View &view, const int32_t *row, int32_t columns) {
     const fh_cascade &c = view.cascade;
     Work &work = view.work;
-    const int32_t columns = view.level.columns, words = (columns + 63) / 64;
-    memset(work.passed, 0, words * sizeof(uint64_t));
-    memset(work.failed, 0, words * sizeof(uint64_t));
+    memset(work.passed, 0, sizeof work.passed);
+    memset(work.failed, 0, sizeof work.failed);
     const StageEntries &entries = entries_of(c, view.entries, 0, view.layout.geometry);
     for (int32_t i = 0; i < columns; i += FIRST_LANES) {
         Vectors<FIRST_VECTORS> vectors;
@@ -152,14 +155,14 @@ inline void first_stage(const View &view, const int32_t *row) {
 // Takes from a word of passed windows those that OpenCV does not look at: after one that fails the first stage it skips
 // the next. So in a run of failures every second one is skipped, beginning behind the first, and the one behind the run
 // is when the run's last one is looked at.
-INLINE uint64_t looked_at(uint64_t passed, uint64_t failed, uint64_t &skip) {
+INLINE uint64_t looked_at(uint64_t passed, uint64_t failed, uint8_t &skip) {
     const uint64_t even = 0x5555555555555555;
-    failed &= ~skip;
+    failed &= ~uint64_t(skip);
     const uint64_t even_starts = failed & ~(failed << 1) & even;
     const uint64_t even_runs = failed & ~(failed + even_starts);  // the carry clears a run
     const uint64_t looked = (even_runs & even) | (failed & ~even_runs & ~even);
     const uint64_t skipped = looked << 1 | skip;
-    skip = looked >> 63;
+    skip = uint8_t(looked >> 63);
     return passed & ~skipped;
 }
 
@@ -169,9 +172,9 @@ inline bool accept(const View &view, int32_t x, int32_t y, const int32_t *window
     return add_hit(view.run, view.task.hits, x, y, weight);
 }
 
-// The windows of a piece of a row that are left, and the vectors that cover them: each begins at a window.
+// The windows of a word of a strip that are left, and the vectors that cover them: each begins at a window.
 struct Alive {
-    int32_t first;     // column of bit 0
+    int32_t first;     // column of bit 0, in the strip
     uint64_t windows;  // a bit each
     int32_t count;
     int32_t column[64 / LANES];
@@ -197,7 +200,7 @@ INLINE void pass_stage(const View &view, int stage, const StageEntries &entries,
 }
 
 // Covers the windows that are left with vectors. Those of vectors that would have few are put aside.
-inline bool cover(const View &view, int stage, const int32_t *row, int32_t y, Alive &alive) {
+inline bool cover(const View &view, const Strip &strip, int stage, const int32_t *row, int32_t y, Alive &alive) {
     alive.count = 0;
     while (alive.windows) {
         const int first = __builtin_ctzll(alive.windows);
@@ -211,18 +214,18 @@ inline bool cover(const View &view, int stage, const int32_t *row, int32_t y, Al
         }
         for (; lanes; lanes &= lanes - 1) {
             const int32_t at = column + __builtin_ctz(lanes);
-            const Aside window = {row + at, view.work.norms[at], at * view.level.step, y, stage, -1};
+            const Aside window = {row + at, view.work.norms[at], (strip.first + at) * view.level.step, y, stage, -1};
             if (!patches_add(view.run, view.work.patches, window)) return false;
         }
     }
     return true;
 }
 
-// Takes windows of a row through the stages behind the first.
-inline bool later_stages(const View &view, const int32_t *row, int32_t y, Alive &alive) {
+// Takes windows of a strip of a row through the stages behind the first.
+inline bool later_stages(const View &view, const Strip &strip, const int32_t *row, int32_t y, Alive &alive) {
     const fh_cascade &c = view.cascade;
     for (int s = 1; s < c.stage_count; s++) {
-        if (!cover(view, s, row, y, alive)) return false;
+        if (!cover(view, strip, s, row, y, alive)) return false;
         if (!alive.count) return true;
         const StageEntries &entries = entries_of(c, view.entries, s, view.layout.geometry);
         int i = 0;
@@ -231,33 +234,26 @@ inline bool later_stages(const View &view, const int32_t *row, int32_t y, Alive 
     }
     for (; alive.windows; alive.windows &= alive.windows - 1) {
         const int32_t column = alive.first + __builtin_ctzll(alive.windows);
-        if (!accept(view, column * view.level.step, y, row + column, view.layout.geometry, view.work.norms[column]))
+        if (!accept(view, (strip.first + column) * view.level.step, y, row + column, view.layout.geometry,
+                    view.work.norms[column]))
             return false;
     }
     return true;
 }
 
-inline bool look_at_row(const View &view, int32_t y) {
+inline bool look_at_row(const View &view, const Strip &strip, int32_t r) {
     Work &work = view.work;
-    const int32_t *const row = band_row(work.band, y - work.band.top);
-    first_stage(view, row);
-    const int32_t words = (view.level.columns + 63) / 64;
-    uint64_t skip = 0;
-    for (int32_t w = 0; w < words; w++) work.passed[w] = looked_at(work.passed[w], work.failed[w], skip);
-    work.passed[words] = 0;
-    for (int32_t w = 0; w < words; w++)
-        while (work.passed[w]) {  // pieces of 64 windows, which may reach into the next word
-            const int first = __builtin_ctzll(work.passed[w]);
-            Alive alive = {};
-            alive.first = 64 * w + first;
-            alive.windows = work.passed[w] >> first;
-            work.passed[w] = 0;
-            if (first) {
-                alive.windows |= work.passed[w + 1] << (64 - first);
-                work.passed[w + 1] = work.passed[w + 1] >> first << first;
-            }
-            if (!later_stages(view, row, y, alive)) return false;
-        }
+    const int32_t y = r * view.level.step;
+    const int32_t *const row = band_row(work.band, y - work.band.top) + strip.first;
+    first_stage(view, row, strip.columns);
+    uint8_t &skip = work.skip[r - strip.first_row];
+    if (strip.first == 0) skip = 0;
+    for (int32_t w = 0; 64 * w < strip.columns; w++) {
+        Alive alive = {};
+        alive.first = 64 * w;
+        alive.windows = looked_at(work.passed[w], work.failed[w], skip);
+        if (alive.windows && !later_stages(view, strip, row, y, alive)) return false;
+    }
     return true;
 }
 
@@ -294,6 +290,19 @@ inline float norm_limit(double area) {
     return limit;
 }
 
+// Looks at rows of windows that the band holds, strip by strip: what a strip reads stays in the nearest cache.
+inline bool look_at_rows(const View &view, int32_t first_row, int32_t last_row) {
+    const int32_t width = view.cascade.tilted ? 64 : STRIP;
+    Strip strip = {0, 0, first_row};
+    for (; strip.first < view.level.columns; strip.first += width) {
+        const int32_t left = view.level.columns - strip.first;
+        strip.columns = left < width ? left : width;
+        for (int32_t r = first_row; r < last_row; r++)
+            if (!go_on(view.run) || !look_at_row(view, strip, r)) return false;
+    }
+    return true;
+}
+
 inline void detect(Run &run, const Level &level, Task &task, void *memory) {
     Work &work = *static_cast<Work *>(memory);
     const fh_cascade &c = *run.cascade;
@@ -304,17 +313,15 @@ inline void detect(Run &run, const Level &level, Task &task, void *memory) {
         stop(run, FH_OUT_OF_MEMORY);
         return;
     }
-    for (int32_t r = task.first_row; r < task.last_row; r++) {
-        const int32_t y = r * level.step, last = y + c.window_height;
-        if (!go_on(run)) break;
-        if (last - work.band.top >= view.layout.capacity) {
-            if (!look_at_patches(view)) break;
-            band_move(work.band, y);
-        }
-        band_fill(work.band, run, last - work.band.top);
-        if (!look_at_row(view, y)) break;
+    int32_t r = task.first_row;
+    while (r < task.last_row) {
+        const int32_t room = (view.layout.capacity - 1 - c.window_height) / level.step + 1;  // rows of windows
+        const int32_t last = r + room < task.last_row ? r + room : task.last_row;
+        band_move(work.band, r * level.step);
+        band_fill(work.band, run, (last - 1) * level.step + c.window_height - work.band.top);
+        if (!look_at_rows(view, r, last) || !look_at_patches(view)) return;
+        r = last;
     }
-    look_at_patches(view);
 }
 
 }  // namespace
