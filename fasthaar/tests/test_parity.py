@@ -20,6 +20,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import fasthaar
+from fasthaar._xml import parse
+from tests.cascades import random_xml
 from tests.cases import (
     BUNDLED,
     COMMON_FACTORS,
@@ -119,6 +121,17 @@ class TestTheAnswersAreThoseOfOpenCV(ParityCase):
     @given(cases(generated, LARGEST_SIDE))
     def test_any_cascade_finds_the_same_whatever_is_asked(self, case: Case) -> None:
         self.check(case.affordable(GENERATED_WINDOWS))
+
+    def test_a_cascade_of_one_stage_gives_windows_without_contrast_the_weight_before_them(self) -> None:
+        """A slip of cv2, which takes such a window for an accepted one when levels are asked for."""
+        drawn = ((kind, seed) for kind in ("stumps", "trees", "tilted", "old") for seed in range(40))
+        of_one_stage = [cascade for cascade in drawn if len(parse(random_xml(*cascade)).stage_trees) == 1]
+        for cascade in of_one_stage:
+            for content in ("half blank", "constant", "low contrast"):
+                for min_neighbors in (0, 2):
+                    case = Case(cascade, Picture(content, (45, 40)), METHODS[3], min_neighbors=min_neighbors)
+                    with self.subTest(cascade, content=content, min_neighbors=min_neighbors):
+                        self.check(case)
 
     def test_pictures_about_as_large_as_the_window_are_no_special_case(self) -> None:
         for cascade in BUNDLED:
