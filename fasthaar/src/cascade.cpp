@@ -31,7 +31,6 @@ bool inside(const fh_cascade_data &d, int feature) {
         const int32_t x = r[0], y = r[1], w = r[2], h = r[3];
         if (x < 0 || y < 0 || w < 0 || h < 0 || x > W || y > H || w > W || h > H) return false;
         if (i == 2 && d.weights[3 * feature + 2] == 0) continue;
-        if (w == 0 || h == 0) return false;
         if (d.tilted[feature] ? x - h < 0 || x + w > W || y + w + h > H : x + w > W || y + h > H) return false;
     }
     return true;
@@ -313,8 +312,8 @@ void build_entries(const fh_cascade &c, int s, const Geometry &g, StageEntries &
             entry.weights[1] = node.weights[2];
             entry.left_leaf = node.left <= 0 ? fixed[-node.left] : 0;
             entry.right_leaf = node.right <= 0 ? fixed[-node.right] : 0;
-            entry.left = static_cast<int8_t>(node.left);
-            entry.right = static_cast<int8_t>(node.right);
+            entry.left = static_cast<int8_t>(node.left > 0 ? node.left : -1);
+            entry.right = static_cast<int8_t>(node.right > 0 ? node.right : -1);
             entry.kind = node.kind;
             for (int i = 0; i < OFFSETS[node.kind]; i++)
                 entry.offsets[i] = offset(g, node.corners[node.order[i]], node.tilted);

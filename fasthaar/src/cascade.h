@@ -83,8 +83,8 @@ static inline int32_t offset(const Geometry &g, Corner c, bool tilted) {
 struct Entry {
     float threshold;
     float weights[2];               // of the second and the third rectangle
-    int32_t left_leaf, right_leaf;  // fixed leaves of children <= 0
-    int8_t left, right;             // children > 0, as in Node
+    int32_t left_leaf, right_leaf;  // fixed, 0 for a child that is a node
+    int8_t left, right;             // nodes of the tree, -1 for a child that is a leaf
     uint8_t kind;
     int32_t offsets[16];
     uint32_t subset[8];

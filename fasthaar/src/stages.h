@@ -99,28 +99,18 @@ INLINE void go_left_any(const Entry &e, const Vectors<V> &v, Mask (&left)[V]) {
     }
 }
 
-// Sends the windows that reach a node on to a child.
-template <int V>
-INLINE void send(int32_t child, int32_t leaf, const Mask (&mask)[V], Mask (*reached)[V], Vectors<V> &v) {
-    for (int i = 0; i < V; i++)
-        if (child > 0) reached[child][i] |= mask[i];
-        else v.sum[i] = add_where(v.sum[i], mask[i], leaf);
-}
-
-// A tree's nodes are visited in order, each by the windows that reach it: children lie behind their parents.
+// A tree's nodes are visited in order, each by the windows that have come to it: children lie behind their parents.
 template <int V>
 INLINE const Entry *add_tree(const Entry *e, int32_t nodes, Vectors<V> &v) {
-    Mask reached[16][V], left[V], right[V];
-    for (int n = 0; n < nodes; n++)
-        for (int i = 0; i < V; i++) reached[n][i] = n ? none() : ~none();
-    for (int n = 0; n < nodes; n++, e = after(e, e->kind)) {
+    Ints place[V] = {};  // the node that each window has come to; -1 behind a leaf
+    for (int32_t n = 0; n < nodes; n++, e = after(e, e->kind)) {
+        Mask left[V];
         go_left_any(*e, v, left);
         for (int i = 0; i < V; i++) {
-            right[i] = reached[n][i] & ~left[i];
-            left[i] &= reached[n][i];
+            const Mask here = equal(place[i], n), l = left[i] & here, r = here & ~left[i];
+            v.sum[i] = add_where(add_where(v.sum[i], l, e->left_leaf), r, e->right_leaf);
+            place[i] = add_where(add_where(place[i], l, e->left - n), r, e->right - n);
         }
-        send(e->left, e->left_leaf, left, reached, v);
-        send(e->right, e->right_leaf, right, reached, v);
     }
     return e;
 }

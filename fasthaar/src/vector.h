@@ -46,7 +46,7 @@ inline __attribute__((always_inline)) Floats splat(float value) { return value -
 inline __attribute__((always_inline)) Floats to_floats(Ints value) { return __builtin_convertvector(value, Floats); }
 
 // Mask: one truth value per lane. bits: lane i at bit i.
-// less, at_least: compare. where: the value where the mask is set, else 0.
+// less, at_least, equal: compare. where: the value where the mask is set, else 0.
 // inverse_deviation: (float)(1 / sqrt(area * squares - sums * sums)); NaN or infinity without contrast.
 // prefix: the running sum. last: the last lane in all lanes.
 // four_columns: lane i of column k is from[i][offset + k].
@@ -63,7 +63,7 @@ typedef __mmask16 Mask;
 
 inline __m512i raw(Ints v) { return reinterpret_cast<__m512i>(v); }
 inline Ints ints(__m512i v) { return reinterpret_cast<Ints>(v); }
-inline Mask none() { return 0; }
+inline Mask equal(Ints a, int32_t b) { return _mm512_cmpeq_epi32_mask(raw(a), _mm512_set1_epi32(b)); }
 inline uint32_t bits(Mask m) { return m; }
 inline Mask less(Floats a, Floats b) {
     return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_LT_OQ);
@@ -286,7 +286,7 @@ inline Ints resample(const int16_t *line, const int32_t *index, const int16_t (*
 #endif
 
 #if !defined(__AVX512F__)
-inline Mask none() { return Mask{}; }
+inline Mask equal(Ints a, int32_t b) { return a == b; }
 inline Mask less(Floats a, Floats b) { return reinterpret_cast<Mask>(a < b); }
 inline Mask at_least(Ints a, Ints b) { return a >= b; }
 inline Ints add_where(Ints sum, Mask m, int32_t value) { return sum + (m & value); }
