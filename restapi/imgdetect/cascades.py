@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from imgdetect.database import Database, now_us
@@ -20,10 +20,11 @@ from imgdetect.errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    Problem,
     TooManyRequests,
     UploadTooLarge,
 )
-from imgdetect.parameters import CascadeParameters
+from imgdetect.parameters import CascadeParameters, is_cascade_name
 from imgdetect.pool import ProcessPool
 
 
@@ -101,7 +102,7 @@ class Cascades:
 
     def find(self, name: str, owner: str) -> Own | None:
         """The owner's detector of a name."""
-        cascade = self._rows.get(owner, name) if owner else None
+        cascade = self._rows.get(owner, name) if owner and is_cascade_name(name) else None
         return self._own(cascade) if cascade else None
 
     def all_of(self, owner: str) -> list[Own]:
@@ -119,7 +120,7 @@ class Cascades:
 
     def delete(self, name: str, owner: str) -> None:
         """Remove a detector. Looks that have begun go on with their copy."""
-        if owner and self._rows.delete(owner, name):
+        if owner and is_cascade_name(name) and self._rows.delete(owner, name):
             return
         if name in self._reserved:
             raise Forbidden(f"{name!r} is a detector of this server, which only its operator can take away.")
@@ -142,4 +143,5 @@ class Cascades:
         try:
             yield
         finally:
-            self._take_lease(name, holder, 0)
+            with suppress(Problem):  # it runs out by itself
+                self._take_lease(name, holder, 0)

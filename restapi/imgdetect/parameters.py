@@ -49,8 +49,13 @@ def _rotations(value: str) -> tuple[int, ...]:
     return angles
 
 
+def is_cascade_name(text: str) -> bool:
+    """Whether an uploaded cascade may have a name."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text) is not None
+
+
 def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
+    if not is_cascade_name(value):
         raise ValueError("should be 1 to 64 letters, digits, dots, dashes and underscores, the first a letter or digit")
     return value
 

@@ -206,11 +206,6 @@ class LoadingContract(EngineCase):
         with self.assertRaisesRegex(DetectorFailed, "can no longer be read"):
             look(made, cascades.noise(40, 40))
 
-    def test_a_file_that_the_engine_cannot_load_fails_its_own_look_only(self) -> None:
-        broken = cascades.lbp_cascade((24, 24), cascades.BRIGHT_CENTER).replace("leafValues", "leaves")
-        with self.assertRaises(DetectorFailed):
-            look(self.detector(self.url(broken)), cascades.noise(40, 40))
-
     def test_a_cascade_that_accepts_everything_is_given_up(self) -> None:
         made = self.detector(self.url(cascades.lbp_cascade((24, 24), cascades.EVERY_CODE)))
         self.assertGreater(made.cost((300, 300), DetectOptions("it")), MAX_CANDIDATES)

@@ -225,6 +225,8 @@ class TrialTest(CascadesTest):
                 self.assertIn(before, SQUARE)
                 self.assertGreater(len(self.refused(SQUARE.replace(before, after))), 20)
         good = cascades.haar_cascade((24, 24))
+        endless = good.replace("0 -1 0 0.", "1 0 0 0. 1 -1 0 0.").replace("0.75 -1.", "0.75 -1. 0.")  # 1 leads to 1
+        self.assertGreater(len(self.refused(endless)), 20)
         rects = "<_>0 0 24 24 -1.</_>"
         self.assertGreater(len(self.refused(good.replace(rects, rects * 3))), 20)
 

@@ -49,8 +49,18 @@ class FastHaarCreationTest(OnFastHaar, haar_contract.CreationContract):
             message = self.refused("haar:face")
         self.assertEqual(message, "the engine fasthaar cannot be loaded: No module named 'fasthaar'")
 
+    def test_a_file_that_breaks_a_rule_is_refused_at_once_with_the_rule_and_the_way_out(self) -> None:
+        broken = cascades.lbp_cascade((24, 24), cascades.BRIGHT_CENTER).replace("<rect>0 0 8 8", "<rect>0 0 9 9")
+        message = self.refused(self.url(broken))
+        self.assertRegex(message, r"own\.xml: feature 0.*engine=opencv")
+
 
 class OpenCVLoadingTest(OnOpenCV, haar_contract.LoadingContract):
+    def test_a_file_that_cannot_be_loaded_fails_its_own_look_only(self) -> None:
+        broken = cascades.lbp_cascade((24, 24), cascades.BRIGHT_CENTER).replace("leafValues", "leaves")
+        with self.assertRaises(DetectorFailed):
+            look(self.detector(self.url(broken)), cascades.noise(40, 40))
+
     def test_it_keeps_to_one_thread(self) -> None:
         look(self.square_detector(), cascades.noise(40, 40))
         self.assertEqual(1, cv2.getNumThreads())

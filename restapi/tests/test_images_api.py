@@ -228,7 +228,7 @@ class DetectorsTest(AppTest):
     def test_one_detector(self):
         body = self.client.get(f"{API}/detectors/full_body").get_json()
         self.assertEqual((body["task"], body["window"]), ("detection", {"width": 14, "height": 28}))
-        self.assertEqual(body["engine"], "opencv")
+        self.assertEqual(body["engine"], "fasthaar")
         self.assertProblem(self.client.get(f"{API}/detectors/nobody"), 404, "not-found")
 
 

@@ -12,7 +12,14 @@ from werkzeug.test import TestResponse
 from werkzeug.wrappers import Response
 
 from imgdetect import config, errors
-from imgdetect.parameters import DetectParameters, FormatParameters, ListParameters, UploadParameters
+from imgdetect.parameters import (
+    CascadeParameters,
+    DetectParameters,
+    FormatParameters,
+    ListParameters,
+    UploadParameters,
+    validated,
+)
 from imgdetect.web import create_app
 from tests.contract import METHODS, OPENAPI, check_response, contract, faults, resolved
 
@@ -186,6 +193,21 @@ class TheParametersTest(unittest.TestCase):
         ):
             with self.subTest(path=path, method=method):
                 self.assertEqual(set(query_parameters(BASE + path, method)), set(model.model_fields))
+
+    def test_the_form_of_a_cascade_takes_exactly_its_parameters(self) -> None:
+        fields = form_fields(f"{BASE}/detectors", "post")
+        self.assertEqual(set(fields) - {"cascade"}, set(CascadeParameters.model_fields))
+        for field, texts in {
+            "name": ("a", "A-b_c.1", "a" * 64, "", "-a", ".", "a" * 65, "a b", "ä", "a/b"),
+            "class_name": ("a", "stop sign", "a" * 64, "", " a", "a ", "a" * 65, "<b>"),
+        }.items():
+            for text in texts:
+                try:
+                    validated(CascadeParameters, {"name": "a", field: text})
+                    taken = True
+                except errors.InvalidRequest:
+                    taken = False
+                self.assertEqual(list(faults(text, fields[field])) == [], taken, text)
 
     def test_the_page_takes_what_an_upload_takes(self) -> None:
         given = set(form_fields("/", "post")) - {"file", "api_key"}

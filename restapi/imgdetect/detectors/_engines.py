@@ -1,7 +1,7 @@
 """The code that evaluates cascades. fasthaar serves where it can be loaded, else OpenCV; both accept the same windows.
 
-Either has OpenCV's interface, and OpenCV's slip: asked for levels, a cascade of one stage seems to accept windows
-without contrast. Both kinds of callers are spared that here.
+Both have OpenCV's interface and OpenCV's slip: asked for level weights, a cascade of one stage seems to accept windows
+without contrast. So it is asked for its windows first, and only those are kept.
 """
 
 from __future__ import annotations
@@ -80,6 +80,10 @@ class OpenCV:
         if not hasattr(cv2, "CascadeClassifier"):
             raise ValueError("OpenCV 5 has no cascade detector: install opencv-python-headless>=4.14,<5, or fasthaar")
 
+    @classmethod
+    def vet(cls, file: CascadeFile) -> None:
+        """Take every file that has the head of a cascade: nothing tells more without loading it."""
+
     def look(self, grey: Grey, scale_factor: float, min_size: Size, max_size: Size | None) -> Candidates:
         """See `Engine`. The number of candidates is not bounded here."""
         search = _search(scale_factor, min_size, max_size)
@@ -129,6 +133,14 @@ class FastHaar:
         """Raise ValueError when the engine is not there."""
         if MISSING:
             raise ValueError(f"the engine fasthaar cannot be loaded: {MISSING}")
+
+    @classmethod
+    def vet(cls, file: CascadeFile) -> None:
+        """Raise ValueError, one line, when the file is no valid cascade."""
+        try:
+            canonical(file.content())
+        except ValueError as error:
+            raise ValueError(f"cascade {file.path}: {error}; engine=opencv may take it all the same") from None
 
     def look(self, grey: Grey, scale_factor: float, min_size: Size, max_size: Size | None) -> Candidates:
         """See `Engine`."""

@@ -72,6 +72,8 @@ def create(name: str, target: str, parameters: dict[str, str], *, working_pixels
     if not bundled and not path.suffix and not path.exists():
         raise ValueError(f"there is no cascade {target!r}; known here: {', '.join(BUNDLED)}, or the path of a file")
     file = _cascades.read(path)
+    if not bundled:
+        engine.vet(file)
     bundled = bundled or Bundled("", name)
     return HaarDetector(
         name,
