@@ -109,7 +109,8 @@ inline void level_line(Band &band, const Run &run, int32_t y, uint8_t *pixels) {
         return;
     }
     blend(above, below, w, run.width, band.blended);
-    shrink(band.blended, band.across, band.level.width, pixels);
+    if (band.across.near) shrink<true>(band.blended, band.across, band.level.width, pixels);
+    else shrink<false>(band.blended, band.across, band.level.width, pixels);
 }
 
 // Fills the band up to a row, which is within its capacity.

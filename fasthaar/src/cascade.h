@@ -151,6 +151,9 @@ struct Task {
 struct Taps {
     int32_t *index;   // the first of two neighbours
     int16_t (*weights)[2];
+    // Where any four consecutive taps lie within eight entries: for each four, which of the 16 bytes from `index` on.
+    uint8_t (*shuffle)[16];
+    bool near;
 };
 
 // Notes an accepted window; false when the run has to end.

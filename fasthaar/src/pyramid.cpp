@@ -98,11 +98,11 @@ Level *levels_create(const fh_cascade &c, const fh_request &r, int32_t &count) {
 }
 
 bool taps_create(Taps &taps, int32_t size, int32_t scaled_size) {
-    // Kernels read a few entries beyond the last one.
-    const int32_t count = scaled_size + 64;
+    const int32_t count = (scaled_size + 64) / 4 * 4;  // kernels read a few entries beyond the last one
     taps.index = static_cast<int32_t *>(calloc(count, sizeof *taps.index));
     taps.weights = static_cast<int16_t(*)[2]>(calloc(count, sizeof *taps.weights));
-    if (!taps.index || !taps.weights) return false;
+    taps.shuffle = static_cast<uint8_t(*)[16]>(calloc(count / 4, sizeof *taps.shuffle));
+    if (!taps.index || !taps.weights || !taps.shuffle) return false;
     const double scale = 1. / (double(scaled_size) / size);
     for (int32_t i = 0; i < scaled_size; i++) {
         const double position = scale * (i + 0.5) - 0.5;
@@ -120,12 +120,19 @@ bool taps_create(Taps &taps, int32_t size, int32_t scaled_size) {
         taps.weights[i][0] = static_cast<int16_t>(256 - second);
         taps.weights[i][1] = static_cast<int16_t>(second);
     }
+    taps.near = true;
+    for (int32_t i = 0; i < scaled_size; i++) {
+        const int32_t from = taps.index[i] - taps.index[i / 4 * 4];
+        taps.near = taps.near && from <= 6;
+        for (int k = 0; k < 4; k++) taps.shuffle[i / 4][i % 4 * 4 + k] = static_cast<uint8_t>(2 * from + k);
+    }
     return true;
 }
 
 void taps_free(Taps &taps) {
     free(taps.index);
     free(taps.weights);
+    free(taps.shuffle);
     taps = {};
 }
 

@@ -20,11 +20,14 @@ inline void blend(const uint8_t *above, const uint8_t *below, const int16_t *w, 
     for (int32_t x = 0; x < count; x++) blended[x] = int16_t(uint16_t(above[x] * w0 + below[x] * w1 - 32768));
 }
 
+template <bool NEAR>
 inline void shrink(const int16_t *blended, const Taps &taps, int32_t count, uint8_t *pixels) {
     const int32_t undo = 32768 * 256, half = 1 << 15;
     for (int32_t x = 0; x < count; x += LANES) {
-        const Ints value = (resample(blended, taps.index + x, taps.weights + x) + (undo + half)) >> 16;
-        *reinterpret_cast<UnalignedBytes *>(pixels + x) = __builtin_convertvector(value, Bytes);
+        const int32_t *const index = taps.index + x;
+        const Ints pairs = NEAR ? near_pairs(blended, index, taps.shuffle + x / 4) : far_pairs(blended, index);
+        const Ints value = (weigh(pairs, taps.weights + x) + (undo + half)) >> 16;
+        store_bytes(pixels + x, value);
     }
 }
 

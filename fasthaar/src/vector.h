@@ -51,10 +51,12 @@ inline __attribute__((always_inline)) Floats to_floats(Ints value) { return __bu
 // prefix: the running sum. last: the last lane in all lanes.
 // four_columns: lane i of column k is from[i][offset + k].
 // in_subset: whether the bit of the code, 0..255, is set.
-// resample: for each tap (index, two weights in 1/256) the weighted sum of two neighbours, which are 256ths less 32768.
+// far_pairs, near_pairs: for each tap two neighbours of a line, as 16 bits each; see Taps.
+// weigh: the sums of the pairs, weighted. store_bytes: numbers of 0..255 (compilers convert them one by one).
 
 #if defined(__x86_64__)
 inline __m128i quarter(const int32_t *from) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(from)); }
+inline __m128i eight(const int16_t *from) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(from)); }
 #endif
 
 #if defined(__AVX512F__)
@@ -133,9 +135,24 @@ inline Mask in_subset(Ints code, const uint32_t *subset) {
     return _mm512_test_epi32_mask(_mm512_rorv_epi32(words, raw(code)), _mm512_set1_epi32(1));
 }
 
-inline Ints resample(const int16_t *line, const int32_t *index, const int16_t (*weights)[2]) {
-    const __m512i pairs = _mm512_i32gather_epi32(_mm512_loadu_si512(index), line, 2);
-    return ints(_mm512_madd_epi16(pairs, _mm512_loadu_si512(weights)));
+inline Ints far_pairs(const int16_t *line, const int32_t *index) {
+    return ints(_mm512_i32gather_epi32(_mm512_loadu_si512(index), line, 2));
+}
+
+inline Ints near_pairs(const int16_t *line, const int32_t *index, const uint8_t (*shuffle)[16]) {
+    __m512i bytes = _mm512_castsi128_si512(eight(line + index[0]));
+    bytes = _mm512_mask_broadcast_i32x4(bytes, 0x00f0, eight(line + index[4]));
+    bytes = _mm512_mask_broadcast_i32x4(bytes, 0x0f00, eight(line + index[8]));
+    bytes = _mm512_mask_broadcast_i32x4(bytes, 0xf000, eight(line + index[12]));
+    return ints(_mm512_shuffle_epi8(bytes, _mm512_loadu_si512(shuffle)));
+}
+
+inline void store_bytes(uint8_t *to, Ints v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtepi32_epi8(raw(v)));
+}
+
+inline Ints weigh(Ints pairs, const int16_t (*weights)[2]) {
+    return ints(_mm512_madd_epi16(raw(pairs), _mm512_loadu_si512(weights)));
 }
 
 #elif defined(__AVX2__)
@@ -186,10 +203,24 @@ inline Mask in_subset(Ints code, const uint32_t *subset) {
     return ints(_mm256_srai_epi32(_mm256_sllv_epi32(words, shifts), 31));
 }
 
-inline Ints resample(const int16_t *line, const int32_t *index, const int16_t (*weights)[2]) {
-    const __m256i pairs = _mm256_i32gather_epi32(reinterpret_cast<const int *>(line),
-                                                 _mm256_loadu_si256(reinterpret_cast<const __m256i *>(index)), 2);
-    return ints(_mm256_madd_epi16(pairs, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(weights))));
+inline Ints far_pairs(const int16_t *line, const int32_t *index) {
+    return ints(_mm256_i32gather_epi32(reinterpret_cast<const int *>(line),
+                                       _mm256_loadu_si256(reinterpret_cast<const __m256i *>(index)), 2));
+}
+
+inline Ints near_pairs(const int16_t *line, const int32_t *index, const uint8_t (*shuffle)[16]) {
+    const __m256i bytes =
+        _mm256_inserti128_si256(_mm256_castsi128_si256(eight(line + index[0])), eight(line + index[4]), 1);
+    return ints(_mm256_shuffle_epi8(bytes, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(shuffle))));
+}
+
+inline void store_bytes(uint8_t *to, Ints v) {
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(raw(v)), _mm256_extracti128_si256(raw(v), 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i *>(to), _mm_packus_epi16(words, words));
+}
+
+inline Ints weigh(Ints pairs, const int16_t (*weights)[2]) {
+    return ints(_mm256_madd_epi16(raw(pairs), _mm256_loadu_si256(reinterpret_cast<const __m256i *>(weights))));
 }
 
 #else
@@ -231,6 +262,20 @@ inline void four_columns(const int32_t *const *from, ptrdiff_t offset, Ints (&co
     columns[3] = ints(_mm_unpackhi_epi64(b, d));
 }
 
+inline Ints near_pairs(const int16_t *line, const int32_t *index, const uint8_t (*shuffle)[16]) {
+    return ints(_mm_shuffle_epi8(eight(line + index[0]), _mm_loadu_si128(reinterpret_cast<const __m128i *>(shuffle))));
+}
+
+inline void store_bytes(uint8_t *to, Ints v) {
+    const __m128i words = _mm_packus_epi32(raw(v), raw(v));
+    const int32_t bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+    memcpy(to, &bytes, 4);
+}
+
+inline Ints weigh(Ints pairs, const int16_t (*weights)[2]) {
+    return ints(_mm_madd_epi16(raw(pairs), _mm_loadu_si128(reinterpret_cast<const __m128i *>(weights))));
+}
+
 #elif defined(__aarch64__)
 
 inline int32x4_t raw(Ints v) { return reinterpret_cast<int32x4_t>(v); }
@@ -257,6 +302,22 @@ inline Ints prefix(Ints v) {
     return v + ints(vextq_s32(zero, raw(v), 2));
 }
 
+inline Ints near_pairs(const int16_t *line, const int32_t *index, const uint8_t (*shuffle)[16]) {
+    const uint8x16_t bytes = vreinterpretq_u8_s16(vld1q_s16(line + index[0]));
+    return ints(vreinterpretq_s32_u8(vqtbl1q_u8(bytes, vld1q_u8(*shuffle))));
+}
+
+inline void store_bytes(uint8_t *to, Ints v) {
+    const uint16x4_t words = vmovn_u32(vreinterpretq_u32_s32(raw(v)));
+    const uint8x8_t bytes = vmovn_u16(vcombine_u16(words, words));
+    vst1_lane_u32(reinterpret_cast<uint32_t *>(to), vreinterpret_u32_u8(bytes), 0);
+}
+
+inline Ints weigh(Ints pairs, const int16_t (*weights)[2]) {
+    const Ints taps = load(reinterpret_cast<const int32_t *>(weights));
+    return (pairs << 16 >> 16) * (taps << 16 >> 16) + (pairs >> 16) * (taps >> 16);
+}
+
 inline Ints last(Ints v) { return ints(vdupq_laneq_s32(raw(v), 3)); }
 
 inline void four_columns(const int32_t *const *from, ptrdiff_t offset, Ints (&columns)[4]) {
@@ -276,11 +337,10 @@ inline Mask in_subset(Ints code, const uint32_t *subset) {
     return found;
 }
 
-inline Ints resample(const int16_t *line, const int32_t *index, const int16_t (*weights)[2]) {
-    Ints pairs, taps;
+inline Ints far_pairs(const int16_t *line, const int32_t *index) {
+    Ints pairs;
     for (int i = 0; i < LANES; i++) memcpy(reinterpret_cast<int32_t *>(&pairs) + i, line + index[i], 4);
-    memcpy(&taps, weights, sizeof taps);
-    return (pairs << 16 >> 16) * (taps << 16 >> 16) + (pairs >> 16) * (taps >> 16);
+    return pairs;
 }
 
 #endif
