@@ -50,7 +50,7 @@ tools: $(DEV)
 
 test: tools $(ENGINE) ## run the test suite
 	$(BIN)/python -W error -m unittest discover -s restapi/tests -t restapi
-	$(BIN)/python -W error -m unittest discover -s fasthaar/tests -t fasthaar
+	$(BIN)/python -W error -m unittest discover -s fasthaar/tests
 
 lint: tools ## style, types, imports, shell, YAML, Dockerfiles, nginx
 	$(BIN)/ruff check .
@@ -73,7 +73,7 @@ up: ## build and start nginx (TLS) and the service with Docker
 	@echo "https://localhost/ (self-signed certificate) and http://127.0.0.1:8000/"
 
 parity: $(DEV) $(ENGINE) ## compare fasthaar with OpenCV over the full ranges; takes long
-	FASTHAAR_PARITY=full $(BIN)/python -W error -m unittest discover -s fasthaar/tests -t fasthaar -p 'test_parity*.py'
+	FASTHAAR_PARITY=full $(BIN)/python -W error -m unittest discover -s fasthaar/tests -p 'test_parity*.py'
 
 wheel: $(RUNTIME) ## build fasthaar's wheel for any Linux with this processor into dist, and try it
 	$(PIP) install --require-hashes -r fasthaar/requirements-build.lock

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fasthaar._xml import Cascade, write
-from tests.pictures import Image
+from pictures import Image
 
 SIDE = 24
 STAGE_TREES = (3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10)

@@ -28,7 +28,7 @@ def threads(rounds: int) -> None:
 SCRIPT = """
 import sys
 from benchmarks.speed import classifiers, greys
-from tests.memory import peak_growth
+from memory import peak_growth
 name, engine, width, height, side, threads = sys.argv[1], *map(int, sys.argv[2:])
 classifier = classifiers(name)[engine]
 image = greys((width, height))[0]

@@ -16,7 +16,7 @@ import numpy as np
 import fasthaar
 from benchmarks.lbp import lbp_cascade
 from benchmarks.paired import Pair, head, pair_row, paired
-from tests.pictures import Image, photograph, resized
+from pictures import Image, photograph, resized
 
 SIZE_WH = (979, 551)
 LBP = "LBP, made for this"

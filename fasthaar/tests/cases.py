@@ -16,8 +16,8 @@ import cv2.data
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.cascades import KINDS, random_xml
-from tests.pictures import CONTENTS, LAYOUTS, Image, Picture
+from cascades import KINDS, random_xml
+from pictures import CONTENTS, LAYOUTS, Image, Picture
 
 Answer = tuple[Any, ...]
 
@@ -35,7 +35,7 @@ MOST_CANDIDATES = 3_000
 
 @dataclass(frozen=True)
 class Case:
-    """One call: `cascade` is a file of `cv2.data.haarcascades` or a kind and a seed of `tests.cascades`."""
+    """One call: `cascade` is a file of `cv2.data.haarcascades` or a kind and a seed of `cascades.py`."""
 
     cascade: str | tuple[str, int]
     picture: Picture

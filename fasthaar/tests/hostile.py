@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.small import HAAR, LBP, OLD, STAGE, TREE
+from small import HAAR, LBP, OLD, STAGE, TREE
 
 
 def _haar(old: str, new: str, count: int = 1) -> bytes:

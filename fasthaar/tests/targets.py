@@ -11,7 +11,7 @@ from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tests.cases import Answer, Case, source
+from cases import Answer, Case, source
 
 NAMES = ("avx512", "avx2", "sse4", "neon", "scalar")
 

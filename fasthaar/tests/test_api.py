@@ -17,10 +17,10 @@ import cv2.data
 import numpy as np
 
 import fasthaar
+from cases import METHODS, Case, difference, source
 from fasthaar import Budget, BudgetExceeded, CascadeClassifier
-from tests.cases import METHODS, Case, difference, source
-from tests.pictures import Picture, photograph, resized
-from tests.targets import NAMES, engines
+from pictures import Picture, photograph, resized
+from targets import NAMES, engines
 
 FACES = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
 BLANK = np.zeros((100, 100), np.uint8)
@@ -275,9 +275,9 @@ class TestMemory(unittest.TestCase):
     SCRIPT = """
 import sys
 import fasthaar
-from tests.cases import source
-from tests.memory import peak_growth
-from tests.pictures import Picture, photograph, resized
+from cases import source
+from memory import peak_growth
+from pictures import Picture, photograph, resized
 cascade, layout, threads, side = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 classifier = fasthaar.CascadeClassifier(source(cascade))
 image = Picture("whole", (2400, 1700), layout=layout).image()

@@ -17,9 +17,9 @@ import zipfile
 from pathlib import Path
 from unittest import mock
 
+import elf
 import hatch_build
 from hatch_build import BuildError, Compiler, Machine, NoCompilerError
-from tests import elf
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "src", "fasthaar")

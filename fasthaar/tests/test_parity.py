@@ -20,9 +20,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import fasthaar
-from fasthaar._xml import parse
-from tests.cascades import random_xml
-from tests.cases import (
+from cascades import random_xml
+from cases import (
     BUNDLED,
     COMMON_FACTORS,
     METHODS,
@@ -34,8 +33,9 @@ from tests.cases import (
     generated,
     source,
 )
-from tests.pictures import Picture
-from tests.targets import engines
+from fasthaar._xml import parse
+from pictures import Picture
+from targets import engines
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
@@ -98,8 +98,8 @@ class ParityCase(unittest.TestCase):
         wrong = answer if isinstance(answer, str) else difference(right, answer)
         if wrong:
             self.fail(
-                f"{target} does not answer as cv2 {cv2.__version__} does:\n{wrong}\nTo see it again, in fasthaar/:\n"
-                f'FASTHAAR_TARGET={target} python -c "from tests.cases import *; show({case!r})"'
+                f"{target} does not answer as cv2 {cv2.__version__} does:\n{wrong}\nSee it again in fasthaar/tests:\n"
+                f'FASTHAAR_TARGET={target} python -c "from cases import *; show({case!r})"'
             )
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascades import KINDS, random_xml
 from fasthaar._xml import MAX_BYTES, Cascade, parse, write
-from tests.cascades import KINDS, random_xml
-from tests.hostile import BROKEN, REFUSED_BY_EXPAT
-from tests.small import HAAR, LBP, OLD, STAGE, TREE, big_files
+from hostile import BROKEN, REFUSED_BY_EXPAT
+from small import HAAR, LBP, OLD, STAGE, TREE, big_files
 
 ROOT = Path(__file__).parents[1]
 BUNDLED = sorted(Path(cv2.data.haarcascades).glob("*.xml"))
