@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import unittest
 from unittest import mock
 
@@ -120,6 +122,17 @@ class ChoiceTest(unittest.TestCase):
         self.assertEqual("fasthaar", self.engine("haar:face"))
         with mock.patch.object(_engines, "MISSING", "no such library"):
             self.assertEqual("opencv", self.engine("haar:face"))
+
+    def test_the_folder_of_the_project_is_not_taken_for_the_package(self) -> None:
+        # What `import fasthaar` gives at the root of a checkout where it is not installed.
+        script = """
+import sys, types
+sys.modules["fasthaar"] = types.ModuleType("fasthaar")
+from imgdetect.detectors._engines import MISSING, engine_of
+print(engine_of().name, MISSING, sep=": ")
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout, "opencv: it is not installed\n")
 
     def test_the_url_of_a_detector_forces_one(self) -> None:
         for name in ("opencv", "fasthaar"):

@@ -20,6 +20,10 @@ from imgdetect.errors import DetectorFailed, DetectorTooSlow
 
 try:
     import fasthaar
+
+    # Without the package itself, the project's folder of that name is imported from a checkout: an empty namespace.
+    if not hasattr(fasthaar, "CascadeClassifier"):
+        raise ImportError("it is not installed")
 except (ImportError, OSError) as error:
     MISSING = " ".join(str(error).split()) or "its library cannot be loaded"
 else:
