@@ -94,7 +94,7 @@ bool order_as(Node &node, Kind kind, const uint8_t *order, int count) {
 }
 
 // EDGE: with a shared positive corner p and a shared negative one m, the sums are (p - m) - (m0 - p0) and
-// (p - m) - (m1 - p1).
+// (p - m) - (m1 - p1). The kernel loads p, m, m0, p0, m1, p1.
 bool order_edge(Node &node) {
     const Corner *a = node.corners, *b = node.corners + 4;
     for (int choice = 0; choice < 16; choice++) {
@@ -127,14 +127,15 @@ bool order_check(Node &node) {
     return false;
 }
 
+// Where all weights are small whole numbers, values are whole numbers of less than 24 bits: no sum is rounded, so it
+// may be formed in any order, and of integers. For 128x128 pixels it is at most 2 * 128 * 128 * 255.
 void choose_kind(Node &node) {
     static const uint8_t plain[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const bool negated_whole = node.weights[0] == -1.f;
-    if (negated_whole && node.weights[2] == 0) {
-        if (!order_edge(node)) order_as(node, PAIR, plain, 8);
-    } else if (!negated_whole || !order_check(node)) {
-        order_as(node, ANY, plain, 12);
-    }
+    const float *const w = node.weights;
+    if (w[0] == -1 && w[1] == 2 && w[2] == 0 && order_edge(node)) return;
+    if (w[0] == -1 && w[1] == 2 && w[2] == 2 && order_check(node)) return;
+    if (w[0] == -1 && w[2] == 0) order_as(node, PAIR, plain, 8);
+    else order_as(node, ANY, plain, 12);
 }
 
 void fill_node(const fh_cascade_data &d, int index, Node &node) {

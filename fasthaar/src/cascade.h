@@ -17,9 +17,9 @@ struct Corner {
 
 // How the sums of a node's rectangles are formed from loads of the integral images.
 enum Kind : uint8_t {
-    EDGE,       // two rectangles that share two corners: 6 loads
-    PAIR,       // two rectangles: 8 loads
-    CHECK,      // a rectangle and two opposite quarters of it, top left and bottom right: 9 loads
+    EDGE,       // two rectangles that share two corners, weights -1 and 2: 6 loads
+    PAIR,       // two rectangles, the first with weight -1: 8 loads
+    CHECK,      // a rectangle and two opposite quarters of it, top left and bottom right, weights -1, 2, 2: 9 loads
     ANTICHECK,  // the same, top right and bottom left
     ANY,        // three rectangles with any weights: 12 loads
     CELLS,      // LBP: 3x3 cells, 16 loads

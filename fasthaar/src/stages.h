@@ -11,29 +11,27 @@ namespace {
 
 INLINE Ints at(const int32_t *windows, const Entry &e, int i) { return load(windows + e.offsets[i]); }
 
-// Values are formed as OpenCV forms them: every product and every sum is rounded to float.
+// Values are OpenCV's: every product and every sum is rounded to float, except where all are whole numbers that floats
+// hold; see choose_kind.
 template <int KIND>
 INLINE Mask goes_left(const Entry &e, const int32_t *p, Floats norm) {
     Floats value;
     if (KIND == EDGE) {
         const Ints shared = at(p, e, 0) - at(p, e, 1);
-        const Ints whole = shared - (at(p, e, 2) - at(p, e, 3)), part = shared - (at(p, e, 4) - at(p, e, 5));
-        value = to_floats(part) * e.weights[0] - to_floats(whole);
+        const Ints of_whole = at(p, e, 2) - at(p, e, 3), of_part = at(p, e, 4) - at(p, e, 5);
+        value = to_floats(shared + of_whole - (of_part + of_part));  // 2 * (shared - of_part) - (shared - of_whole)
+    } else if (KIND == CHECK || KIND == ANTICHECK) {
+        const Ints shared = at(p, e, 0) + at(p, e, 1), middle = at(p, e, 2);
+        const Ints of_whole = at(p, e, 3) + at(p, e, 4);
+        const Ints of_parts = at(p, e, 5) + at(p, e, 6) + at(p, e, 7) + at(p, e, 8);
+        const Ints half = middle + middle - of_parts;
+        // The parts are first + middle - ... and middle + second - ..., the whole is first + second - ...
+        const Ints sum = shared + of_whole + half + half;
+        value = to_floats(KIND == CHECK ? sum : -sum);
     } else if (KIND == PAIR) {
         const Ints whole = at(p, e, 0) - at(p, e, 1) - at(p, e, 2) + at(p, e, 3);
         const Ints part = at(p, e, 4) - at(p, e, 5) - at(p, e, 6) + at(p, e, 7);
         value = to_floats(part) * e.weights[0] - to_floats(whole);
-    } else if (KIND == CHECK || KIND == ANTICHECK) {
-        const Ints first = at(p, e, 0), second = at(p, e, 1), middle = at(p, e, 2);
-        Ints whole = first + second - (at(p, e, 3) + at(p, e, 4));
-        Ints part1 = first + middle - (at(p, e, 5) + at(p, e, 6));
-        Ints part2 = middle + second - (at(p, e, 7) + at(p, e, 8));
-        if (KIND == ANTICHECK) {
-            whole = -whole;
-            part1 = -part1;
-            part2 = -part2;
-        }
-        value = to_floats(part1) * e.weights[0] - to_floats(whole) + to_floats(part2) * e.weights[1];
     } else {
         const Ints whole = at(p, e, 0) - at(p, e, 1) - at(p, e, 2) + at(p, e, 3);
         const Ints part1 = at(p, e, 4) - at(p, e, 5) - at(p, e, 6) + at(p, e, 7);
