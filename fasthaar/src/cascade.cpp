@@ -127,14 +127,26 @@ bool order_check(Node &node) {
     return false;
 }
 
-// Where all weights are small whole numbers, values are whole numbers of less than 24 bits: no sum is rounded, so it
-// may be formed in any order, and of integers. For 128x128 pixels it is at most 2 * 128 * 128 * 255.
-void choose_kind(Node &node) {
+// Whether all that is formed of a node's values is a whole number that floats hold: then no sum is rounded, and it may
+// be formed in any order, and of integers.
+bool is_whole(const fh_cascade_data &d, int feature) {
+    double most = 0;
+    for (int i = 0; i < 3; i++) {
+        const int32_t *r = d.rects + 12 * feature + 4 * i;
+        const float weight = d.weights[3 * feature + i];
+        if (weight != rintf(weight)) return false;
+        most += fabs(weight) * 255 * r[2] * r[3] * (d.tilted[feature] ? 2 : 1);
+    }
+    return most <= 1 << 24;
+}
+
+void choose_kind(const fh_cascade_data &d, int feature, Node &node) {
     static const uint8_t plain[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const float *const w = node.weights;
-    if (w[0] == -1 && w[1] == 2 && w[2] == 0 && order_edge(node)) return;
-    if (w[0] == -1 && w[1] == 2 && w[2] == 2 && order_check(node)) return;
-    if (w[0] == -1 && w[2] == 0) order_as(node, PAIR, plain, 8);
+    const bool whole = w[0] == -1 && is_whole(d, feature);
+    if (whole && w[1] == 2 && w[2] == 0 && order_edge(node)) return;
+    if (whole && w[1] == 2 && w[2] == 2 && order_check(node)) return;
+    if (whole && w[2] == 0) order_as(node, PAIR, plain, 8);
     else order_as(node, ANY, plain, 12);
 }
 
@@ -159,7 +171,7 @@ void fill_node(const fh_cascade_data &d, int index, Node &node) {
         if (i < 2 || node.weights[i] != 0)
             rectangle_corners(d.rects + 12 * feature + 4 * i, node.tilted, node.corners + 4 * i);
     }
-    choose_kind(node);
+    choose_kind(d, feature, node);
 }
 
 int32_t to_int32(double value) {

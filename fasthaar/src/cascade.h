@@ -15,7 +15,8 @@ struct Corner {
     int16_t x, y;  // in the window's integral image
 };
 
-// How the sums of a node's rectangles are formed from loads of the integral images.
+// How the sums of a node's rectangles are formed from loads of the integral images. All values of the first four are
+// whole numbers that floats hold.
 enum Kind : uint8_t {
     EDGE,       // two rectangles that share two corners, weights -1 and 2: 6 loads
     PAIR,       // two rectangles, the first with weight -1: 8 loads

@@ -11,8 +11,7 @@ namespace {
 
 INLINE Ints at(const int32_t *windows, const Entry &e, int i) { return load(windows + e.offsets[i]); }
 
-// Values are OpenCV's: every product and every sum is rounded to float, except where all are whole numbers that floats
-// hold; see choose_kind.
+// Values are OpenCV's: of ANY every product and every sum is rounded to float, of the others nothing needs to be.
 template <int KIND>
 INLINE Mask goes_left(const Entry &e, const int32_t *p, Floats norm) {
     Floats value;
@@ -31,7 +30,7 @@ INLINE Mask goes_left(const Entry &e, const int32_t *p, Floats norm) {
     } else if (KIND == PAIR) {
         const Ints whole = at(p, e, 0) - at(p, e, 1) - at(p, e, 2) + at(p, e, 3);
         const Ints part = at(p, e, 4) - at(p, e, 5) - at(p, e, 6) + at(p, e, 7);
-        value = to_floats(part) * e.weights[0] - to_floats(whole);
+        value = multiply_subtract(to_floats(part), e.weights[0], to_floats(whole));
     } else {
         const Ints whole = at(p, e, 0) - at(p, e, 1) - at(p, e, 2) + at(p, e, 3);
         const Ints part1 = at(p, e, 4) - at(p, e, 5) - at(p, e, 6) + at(p, e, 7);

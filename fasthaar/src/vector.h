@@ -47,7 +47,7 @@ inline __attribute__((always_inline)) Floats to_floats(Ints value) { return __bu
 
 // Mask: one truth value per lane. bits: lane i at bit i.
 // less, at_least, equal: compare. where: the value where the mask is set, else 0.
-// inverse_deviation: (float)(1 / sqrt(area * squares - sums * sums)); NaN or infinity without contrast.
+// multiply_subtract: a * b - c, of numbers with which nothing is rounded. inverse_deviation: (float)(1 / sqrt(area * squares - sums * sums)); NaN or infinity without contrast.
 // prefix: the running sum. last: the last lane in all lanes.
 // four_columns: lane i of column k is from[i][offset + k].
 // in_subset: whether the bit of the code, 0..255, is set.
@@ -71,6 +71,10 @@ inline Mask less(Floats a, Floats b) {
     return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_LT_OQ);
 }
 inline Mask at_least(Ints a, Ints b) { return _mm512_cmpge_epi32_mask(raw(a), raw(b)); }
+inline Floats multiply_subtract(Floats a, float b, Floats c) {
+    return reinterpret_cast<Floats>(
+        _mm512_fmsub_ps(reinterpret_cast<__m512>(a), _mm512_set1_ps(b), reinterpret_cast<__m512>(c)));
+}
 inline Ints add_where(Ints sum, Mask m, int32_t value) {
     return ints(_mm512_mask_add_epi32(raw(sum), m, raw(sum), _mm512_set1_epi32(value)));
 }
@@ -346,6 +350,7 @@ inline Ints far_pairs(const int16_t *line, const int32_t *index) {
 #endif
 
 #if !defined(__AVX512F__)
+inline Floats multiply_subtract(Floats a, float b, Floats c) { return a * b - c; }
 inline Mask equal(Ints a, int32_t b) { return a == b; }
 inline Mask less(Floats a, Floats b) { return reinterpret_cast<Mask>(a < b); }
 inline Mask at_least(Ints a, Ints b) { return a >= b; }
