@@ -223,33 +223,34 @@ class CascadeClassifier:
             raise ValueError(f"scaleFactor is {scale_factor}; it should be from 1.0001 to 1000000")
         if not 1 <= _int32("num_threads", num_threads) <= 64:
             raise ValueError(f"num_threads is {num_threads}; it should be from 1 to 64")
-        limits = budget or Budget()
-        if not all(limit is None or _real("budget", limit) >= 0 for limit in limits):
-            raise ValueError(f"budget is {limits}; limits should be 0 or more, or None")
+        candidates, seconds = (-1, -1.0) if budget is None else _limits(budget)
         pixels = _pixels(image)
-        x, y, width, height = _region(roi, (pixels.shape[1], pixels.shape[0]))
-        pixels = pixels[y : y + height, x : x + width]
+        if roi is not None:
+            x, y, width, height = _region(roi, (pixels.shape[1], pixels.shape[0]))
+            pixels = pixels[y : y + height, x : x + width]
+        # In the order of the structure: names would take longer than a detection in a tiny image.
         request = _native.Request(
-            image=pixels.ctypes.data,
-            row_stride=pixels.strides[0],
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            channels=pixels.shape[2],
-            min_neighbors=_int32("minNeighbors", min_neighbors),
-            scale_factor=scale_factor,
-            output=output,
-            threads=num_threads,
-            max_candidates=-1 if limits.candidates is None else min(int(limits.candidates), 1 << 62),
-            max_seconds=-1.0 if limits.seconds is None else min(limits.seconds, 1e9),
-            **_sizes("min", "minSize", min_size),
-            **_sizes("max", "maxSize", max_size),
+            pixels.ctypes.data,
+            pixels.strides[0],
+            pixels.shape[1],
+            pixels.shape[0],
+            pixels.shape[2],
+            _int32("minNeighbors", min_neighbors),
+            scale_factor,
+            *_size("minSize", min_size),
+            *_size("maxSize", max_size),
+            output,
+            num_threads,
+            candidates,
+            seconds,
         )
         rects, numbers, weights, status = cascade.detect(request)
         if status == _native.TOO_MANY_CANDIDATES:
-            raise BudgetExceeded(f"more than {limits.candidates} candidates")
+            raise BudgetExceeded(f"more than {candidates} candidates")
         if status == _native.TOO_SLOW:
-            raise BudgetExceeded(f"more than {limits.seconds} seconds")
-        rects[:, :2] += np.array((x, y), np.int32)
+            raise BudgetExceeded(f"more than {seconds} seconds")
+        if roi is not None:
+            rects[:, :2] += np.array((x, y), np.int32)
         return rects, numbers, weights
 
 
@@ -267,14 +268,14 @@ def _pixels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Raises:
         ValueError: not uint8, not 1, 3 or 4 channels, or sides that are out of range.
     """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+    if not isinstance(image, np.ndarray) or image.dtype.char != "B":
         raise ValueError(f"image is {getattr(image, 'dtype', type(image).__name__)}; it should be a uint8 array")
     pixels = image[:, :, None] if image.ndim == 2 else image
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
         raise ValueError(f"image has shape {image.shape}; it should be (height, width), or with 1, 3 or 4 channels")
-    if not all(1 <= side <= _MOST for side in pixels.shape[:2]):
+    height, width, channels = pixels.shape
+    if not (1 <= height <= _MOST and 1 <= width <= _MOST):
         raise ValueError(f"image has shape {image.shape}; sides should be from 1 to {_MOST} pixels")
-    channels = pixels.shape[2]
     rows_contiguous = pixels.strides[1] == channels and (channels == 1 or pixels.strides[2] == 1)
     return pixels if rows_contiguous else np.ascontiguousarray(pixels)
 
@@ -285,8 +286,6 @@ def _region(roi: Any, image_wh: Size) -> tuple[int, int, int, int]:
     Raises:
         ValueError: not four whole numbers, or not inside the image.
     """
-    if roi is None:
-        return 0, 0, *image_wh
     try:
         x, y, width, height = (operator.index(side) for side in roi)
     except (TypeError, ValueError):
@@ -296,12 +295,21 @@ def _region(roi: Any, image_wh: Size) -> tuple[int, int, int, int]:
     return x, y, width, height
 
 
-def _sizes(prefix: str, name: str, size: Any) -> dict[str, int]:
+def _size(name: str, size: Any) -> Size:
     try:
         width, height = size
     except (TypeError, ValueError):
         raise ValueError(f"{name} is {size!r}; it should be (width, height)") from None
-    return {f"{prefix}_width": _int32(name, width), f"{prefix}_height": _int32(name, height)}
+    return _int32(name, width), _int32(name, height)
+
+
+def _limits(budget: Budget) -> tuple[int, float]:
+    """Most candidates and seconds, -1 for no limit."""
+    candidates, seconds = budget
+    if not all(limit is None or _real("budget", limit) >= 0 for limit in budget):
+        raise ValueError(f"budget is {budget}; limits should be 0 or more, or None")
+    most = -1 if candidates is None else min(int(candidates), 1 << 62)
+    return most, -1.0 if seconds is None else min(float(seconds), 1e9)
 
 
 def _real(name: str, value: Any) -> float:

@@ -129,10 +129,13 @@ class Loaded:
         result = _Result()
         status = _library.fh_detect(self._handle, request, result)
         if status in (TOO_MANY_CANDIDATES, TOO_SLOW):
-            return np.empty((0, 4), np.int32), np.empty(0, np.int32), np.empty(0), status
+            return (*_nothing(), status)
         _raise_for(status, "the core refuses these arguments")
+        count: int = result.count
+        if not count:
+            _library.fh_release(result)
+            return (*_nothing(), OK)
         try:
-            count = result.count
             rects = _copy(result.rects, np.dtype(np.int32), 4 * count).reshape(-1, 4)
             return (
                 rects,
@@ -142,6 +145,10 @@ class Loaded:
             )
         finally:
             _library.fh_release(result)
+
+
+def _nothing() -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+    return np.empty((0, 4), np.int32), np.empty(0, np.int32), np.empty(0)
 
 
 def _copy(address: int, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
