@@ -40,22 +40,23 @@ INLINE Mask goes_left(const Entry &e, const int32_t *p, Floats norm) {
     return less(value * norm, splat(e.threshold));
 }
 
+// The cells lie between 4 rows of 4 corners; `down` are sums between two rows, left of each corner. Row by row, so that few
+// of them need to be kept.
 template <>
 INLINE Mask goes_left<CELLS>(const Entry &e, const int32_t *p, Floats) {
-    Ints down[12];  // the sums of the columns between two rows of corners, from the left edge
-    Ints above[4];
-    for (int i = 0; i < 4; i++) above[i] = at(p, e, i);
-    for (int row = 0; row < 3; row++)
-        for (int i = 0; i < 4; i++) {
-            const Ints below = at(p, e, 4 * row + 4 + i);
-            down[4 * row + i] = below - above[i];
-            above[i] = below;
-        }
-    const Ints center = down[6] - down[5];
-    static const uint8_t around[8] = {0, 1, 2, 6, 10, 9, 8, 4};  // clockwise from the top left
-    Ints code = {};
-    for (int i = 0; i < 8; i++)
-        code = add_where(code, at_least(down[around[i] + 1] - down[around[i]], center), 128 >> i);
+    Ints upper[4], lower[4], down[4];
+    for (int i = 0; i < 4; i++) {
+        upper[i] = at(p, e, 4 + i);
+        lower[i] = at(p, e, 8 + i);
+        down[i] = lower[i] - upper[i];
+    }
+    const Ints center = down[2] - down[1];
+    Ints code = add_where(Ints{}, at_least(down[3] - down[2], center), 16);
+    code = add_where(code, at_least(down[1] - down[0], center), 1);
+    for (int i = 0; i < 4; i++) down[i] = upper[i] - at(p, e, i);
+    for (int i = 0; i < 3; i++) code = add_where(code, at_least(down[i + 1] - down[i], center), 128 >> i);
+    for (int i = 0; i < 4; i++) down[i] = at(p, e, 12 + i) - lower[i];
+    for (int i = 0; i < 3; i++) code = add_where(code, at_least(down[i + 1] - down[i], center), 2 << i);
     return in_subset(code, e.subset);
 }
 
