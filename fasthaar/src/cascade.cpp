@@ -300,8 +300,10 @@ bool entries_create(const fh_cascade &c, StageEntries *&stages, void *&memory) {
     stages = static_cast<StageEntries *>(calloc(c.stage_count, sizeof *stages));
     memory = aligned_alloc(64, size_t(c.node_count) * c.entry_bytes);
     if (!stages || !memory) return false;
-    for (int s = 0; s < c.stage_count; s++)
-        stages[s].entries = reinterpret_cast<Entry *>(static_cast<char *>(memory) + size_t(c.stages[s].first_node) * c.entry_bytes);
+    for (int s = 0; s < c.stage_count; s++) {
+        char *const place = static_cast<char *>(memory) + size_t(c.stages[s].first_node) * c.entry_bytes;
+        stages[s].entries = reinterpret_cast<Entry *>(place);
+    }
     return true;
 }
 

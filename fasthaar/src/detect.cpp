@@ -52,7 +52,8 @@ double now() {
 
 bool valid(const fh_request &r) {
     return r.width >= 1 && r.height >= 1 && r.width <= MAX_SIDE && r.height <= MAX_SIDE &&
-           (r.channels == 1 || r.channels == 3 || r.channels == 4) && r.scale_factor >= 1.0001 && r.scale_factor < 1e9 &&
+           (r.channels == 1 || r.channels == 3 || r.channels == 4) &&
+           r.scale_factor >= 1.0001 && r.scale_factor <= 1e6 &&
            r.output >= FH_RECTANGLES && r.output <= FH_LEVELS && r.threads >= 1 && r.threads <= MAX_THREADS;
 }
 
@@ -114,7 +115,8 @@ Task *tasks_create(const Level *levels, int32_t level_count, int32_t threads, in
             const Level &level = levels[i];
             if (level.columns == 0) continue;
             const int64_t fair = share / level.columns;
-            const int32_t rows = static_cast<int32_t>(fair < MIN_TASK_ROWS ? MIN_TASK_ROWS : fair < level.rows ? fair : level.rows);
+            const int32_t most = fair < level.rows ? static_cast<int32_t>(fair) : level.rows;
+            const int32_t rows = most > MIN_TASK_ROWS ? most : MIN_TASK_ROWS;
             for (int32_t row = 0; row < level.rows; row += rows, count++)
                 if (tasks) tasks[count] = {i, row, row + rows < level.rows ? row + rows : level.rows, {}};
         }
@@ -271,15 +273,21 @@ void fh_release(fh_result *result) {
     *result = {};
 }
 
-const char *fh_targets(void) {
-    static char names[64];  // always filled with the same text
-    char *end = names;
+static char target_names[64];
+
+static void list_targets() {
+    char *end = target_names;
     for (const fh::Kernel *k : fh::kernels)
         if (k->supported()) {
-            if (end != names) *end++ = ' ';
+            if (end != target_names) *end++ = ' ';
             for (const char *c = k->name; *c; c++) *end++ = *c;
         }
-    return names;
+}
+
+const char *fh_targets(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, list_targets);
+    return target_names;
 }
 
 int fh_use_target(const char *name) {

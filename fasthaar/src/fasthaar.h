@@ -55,7 +55,7 @@ typedef struct {
     int64_t row_stride;   /* bytes from one row to the next; may be negative */
     int32_t width, height, channels;
     int32_t min_neighbors;
-    double scale_factor; /* at least 1.0001: closer to 1 are too many levels */
+    double scale_factor; /* 1.0001 to 1e6: closer to 1 are too many levels */
     int32_t min_width, min_height, max_width, max_height; /* a maximum of 0 is the image's */
     int32_t output;         /* FH_RECTANGLES, FH_COUNTS or FH_LEVELS */
     int32_t threads;        /* 1..64 */
@@ -66,8 +66,8 @@ typedef struct {
 typedef struct {
     int32_t count;
     int32_t *rects;   /* count x (x, y, width, height) */
-    int32_t *numbers; /* count: neighbours, or reject levels; NULL for FH_RECTANGLES */
-    double *weights;  /* count: level weights; NULL but for FH_LEVELS */
+    int32_t *numbers; /* count: neighbours for FH_COUNTS, reject levels for FH_LEVELS, else nothing of use */
+    double *weights;  /* count: level weights for FH_LEVELS, else nothing of use */
 } fh_result;
 
 /* May be called by many threads at once with the same cascade. On FH_OK the result is freed with fh_release. */

@@ -1,4 +1,5 @@
-// The plain loop: one window at a time, in OpenCV's order, with nothing clever. Every vector target must answer as it does.
+// The plain loop: one window at a time, in OpenCV's order, with nothing clever. Every vector target must answer as it
+// does.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,8 @@ bool resize(const Run &run, const Level &level, int32_t first, Planes &p) {
         for (int32_t x = 0; x < p.width; x++) {
             const int32_t i = across.index[x], j = run.width > 1 ? i + 1 : i;
             const int16_t *const wx = across.weights[x];
-            const int32_t value = (above[i] * wx[0] + above[j] * wx[1]) * wy[0] + (below[i] * wx[0] + below[j] * wx[1]) * wy[1];
+            const int32_t up = above[i] * wx[0] + above[j] * wx[1], low = below[i] * wx[0] + below[j] * wx[1];
+            const int32_t value = up * wy[0] + low * wy[1];
             p.pixels[size_t(y) * p.width + x] = static_cast<uint8_t>((value + (1 << 15)) >> 16);
         }
     }

@@ -46,7 +46,8 @@ struct Patches {
 inline bool patches_create(Patches &patches, const fh_cascade &c) {
     const int32_t columns = c.window_width + 1, points = columns * (c.window_height + 1), planes = c.tilted ? 2 : 1;
     patches.geometry = {columns * LANES, {{0, 0}, {points * LANES, points * LANES}}, 0, LANES};
-    patches.memory = static_cast<int32_t *>(aligned_alloc(64, size_t(points) * planes * LANES * sizeof(int32_t) / 64 * 64 + 64));
+    const size_t size = size_t(points) * planes * LANES * sizeof(int32_t);
+    patches.memory = static_cast<int32_t *>(aligned_alloc(64, size / 64 * 64 + 64));
     patches.first = static_cast<int32_t *>(malloc(c.stage_count * sizeof *patches.first));
     patches.few = static_cast<int32_t *>(malloc(c.stage_count * sizeof *patches.few));
     if (!entries_create(c, patches.entries, patches.entry_memory)) return false;

@@ -12,7 +12,8 @@ struct Size {
 
 // OpenCV rounds scaled windows in double precision when it lists scales, in float when it chooses among them.
 Size scaled_window(const fh_cascade &c, double factor) {
-    return {static_cast<int32_t>(lrint(c.window_width * factor)), static_cast<int32_t>(lrint(c.window_height * factor))};
+    return {static_cast<int32_t>(lrint(c.window_width * factor)),
+            static_cast<int32_t>(lrint(c.window_height * factor))};
 }
 
 Size scaled_window(const fh_cascade &c, float scale) {

@@ -100,7 +100,8 @@ inline void integrate_tilted(const uint8_t *upper, const uint8_t *lower, int32_t
         const Words a = *reinterpret_cast<const UnalignedWords *>(upper + 2 * i);
         const Words b = *reinterpret_cast<const UnalignedWords *>(lower + 2 * i);
         const Ints next = load(above.even + i + 1), odd = load(above.odd + i);
-        store(line.odd + i, load(above.even + i) + next - load(two_above.odd + i) + words_to_ints((a & 255) + (b & 255)));
+        store(line.odd + i,
+              load(above.even + i) + next - load(two_above.odd + i) + words_to_ints((a & 255) + (b & 255)));
         store(line.even + i + 1,
               odd + load(above.odd + i + 1) - load(two_above.even + i + 1) + words_to_ints((a >> 8) + (b >> 8)));
     }

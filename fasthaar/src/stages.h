@@ -40,8 +40,8 @@ INLINE Mask goes_left(const Entry &e, const int32_t *p, Floats norm) {
     return less(value * norm, splat(e.threshold));
 }
 
-// The cells lie between 4 rows of 4 corners; `down` are sums between two rows, left of each corner. Row by row, so that few
-// of them need to be kept.
+// The cells lie between 4 rows of 4 corners; `down` are sums between two rows, left of each corner. Row by row, so that
+// few of them need to be kept.
 template <>
 INLINE Mask goes_left<CELLS>(const Entry &e, const int32_t *p, Floats) {
     Ints upper[4], lower[4], down[4];

@@ -47,7 +47,8 @@ inline __attribute__((always_inline)) Floats to_floats(Ints value) { return __bu
 
 // Mask: one truth value per lane. bits: lane i at bit i.
 // less, at_least, equal: compare. where: the value where the mask is set, else 0.
-// multiply_subtract: a * b - c, of numbers with which nothing is rounded. inverse_deviation: (float)(1 / sqrt(area * squares - sums * sums)); NaN or infinity without contrast.
+// multiply_subtract: a * b - c, of numbers with which nothing is rounded.
+// inverse_deviation: (float)(1 / sqrt(area * squares - sums * sums)); NaN or infinity without contrast.
 // prefix: the running sum. last: the last lane in all lanes.
 // four_columns: lane i of column k is from[i][offset + k].
 // in_subset: whether the bit of the code, 0..255, is set.
@@ -80,7 +81,8 @@ inline Ints add_where(Ints sum, Mask m, int32_t value) {
 }
 
 inline __m512d variance_of(Ints sums, Ints squares, int half, double area) {
-    const __m512d s = _mm512_cvtepi32_pd(half ? _mm512_extracti64x4_epi64(raw(sums), 1) : _mm512_castsi512_si256(raw(sums)));
+    const __m512d s =
+        _mm512_cvtepi32_pd(half ? _mm512_extracti64x4_epi64(raw(sums), 1) : _mm512_castsi512_si256(raw(sums)));
     const __m512d q =
         _mm512_cvtepi32_pd(half ? _mm512_extracti64x4_epi64(raw(squares), 1) : _mm512_castsi512_si256(raw(squares)));
     return _mm512_sub_pd(_mm512_mul_pd(_mm512_set1_pd(area), q), _mm512_mul_pd(s, s));
@@ -91,7 +93,8 @@ inline __m512d variance_of(Ints sums, Ints squares, int half, double area) {
 inline Floats inverse_deviation(Ints sums, Ints squares, double area) {
     __m256 half[2];
     for (int i = 0; i < 2; i++) {
-        const __m512d variance = variance_of(sums, squares, i, area), halved = _mm512_mul_pd(variance, _mm512_set1_pd(0.5));
+        const __m512d variance = variance_of(sums, squares, i, area);
+        const __m512d halved = _mm512_mul_pd(variance, _mm512_set1_pd(0.5));
         __m512d root = _mm512_rsqrt14_pd(variance);
         for (int step = 0; step < 2; step++)
             root = _mm512_mul_pd(root, _mm512_fnmadd_pd(_mm512_mul_pd(halved, root), root, _mm512_set1_pd(1.5)));
@@ -170,7 +173,8 @@ inline uint32_t bits(Mask m) { return uint32_t(_mm256_movemask_ps(_mm256_castsi2
 inline Floats inverse_deviation(Ints sums, Ints squares, double area) {
     __m128 half[2];
     for (int i = 0; i < 2; i++) {
-        const __m256d s = _mm256_cvtepi32_pd(i ? _mm256_extracti128_si256(raw(sums), 1) : _mm256_castsi256_si128(raw(sums)));
+        const __m256d s =
+            _mm256_cvtepi32_pd(i ? _mm256_extracti128_si256(raw(sums), 1) : _mm256_castsi256_si128(raw(sums)));
         const __m256d q =
             _mm256_cvtepi32_pd(i ? _mm256_extracti128_si256(raw(squares), 1) : _mm256_castsi256_si128(raw(squares)));
         const __m256d variance = _mm256_sub_pd(_mm256_mul_pd(_mm256_set1_pd(area), q), _mm256_mul_pd(s, s));
@@ -191,7 +195,8 @@ inline Ints last(Ints v) { return ints(_mm256_permutevar8x32_epi32(raw(v), _mm25
 inline void four_columns(const int32_t *const *from, ptrdiff_t offset, Ints (&columns)[4]) {
     __m256i rows[4];
     for (int k = 0; k < 4; k++)
-        rows[k] = _mm256_inserti128_si256(_mm256_castsi128_si256(quarter(from[k] + offset)), quarter(from[4 + k] + offset), 1);
+        rows[k] = _mm256_inserti128_si256(_mm256_castsi128_si256(quarter(from[k] + offset)),
+                                          quarter(from[4 + k] + offset), 1);
     const __m256i a = _mm256_unpacklo_epi32(rows[0], rows[1]), b = _mm256_unpackhi_epi32(rows[0], rows[1]);
     const __m256i c = _mm256_unpacklo_epi32(rows[2], rows[3]), d = _mm256_unpackhi_epi32(rows[2], rows[3]);
     columns[0] = ints(_mm256_unpacklo_epi64(a, c));
@@ -325,7 +330,8 @@ inline Ints weigh(Ints pairs, const int16_t (*weights)[2]) {
 inline Ints last(Ints v) { return ints(vdupq_laneq_s32(raw(v), 3)); }
 
 inline void four_columns(const int32_t *const *from, ptrdiff_t offset, Ints (&columns)[4]) {
-    const int32x4_t r0 = vld1q_s32(from[0] + offset), r1 = vld1q_s32(from[1] + offset), r2 = vld1q_s32(from[2] + offset), r3 = vld1q_s32(from[3] + offset);
+    const int32x4_t r0 = vld1q_s32(from[0] + offset), r1 = vld1q_s32(from[1] + offset);
+    const int32x4_t r2 = vld1q_s32(from[2] + offset), r3 = vld1q_s32(from[3] + offset);
     const int32x4_t a = vzip1q_s32(r0, r2), b = vzip2q_s32(r0, r2), c = vzip1q_s32(r1, r3), d = vzip2q_s32(r1, r3);
     columns[0] = ints(vzip1q_s32(a, c));
     columns[1] = ints(vzip2q_s32(a, c));

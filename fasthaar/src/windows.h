@@ -63,7 +63,8 @@ inline void *work_create(Run &run, const Level *levels, int32_t level_count) {
     const int32_t rows = work->layouts[0].capacity > work->layouts[1].capacity ? work->layouts[0].capacity
                                                                                : work->layouts[1].capacity;
     work->skip = static_cast<uint8_t *>(malloc(rows));
-    ready = ready && work->skip && band_create(work->band, run, work->layouts, size[0][0] > size[1][0] ? size[0][0] : size[1][0]) &&
+    const int32_t width = size[0][0] > size[1][0] ? size[0][0] : size[1][0];
+    ready = ready && work->skip && band_create(work->band, run, work->layouts, width) &&
             patches_create(work->patches, *run.cascade);
     if (ready) return work;
     work_free(work);
@@ -99,7 +100,8 @@ INLINE Ints inner_sum(const View &view, const int32_t *row, const int32_t (&plan
 
 // The lanes of `unsure` that pass the stage after all.
 inline __attribute__((noinline)) uint32_t decide_exactly(const fh_cascade &c, int stage, uint32_t unsure,
-                                                         const int32_t *windows, const Geometry &g, const float *norms) {
+                                                         const int32_t *windows, const Geometry &g,
+                                                         const float *norms) {
     uint32_t passed = 0;
     for (; unsure; unsure &= unsure - 1) {
         const int lane = __builtin_ctz(unsure);
@@ -183,7 +185,8 @@ struct Alive {
 
 // Takes vectors i to i + V through a stage.
 template <int V>
-INLINE void pass_stage(const View &view, int stage, const StageEntries &entries, const int32_t *row, Alive &alive, int i) {
+INLINE void pass_stage(const View &view, int stage, const StageEntries &entries, const int32_t *row, Alive &alive,
+                       int i) {
     const Geometry &g = view.layout.geometry;
     Vectors<V> vectors;
     for (int v = 0; v < V; v++) {
@@ -277,7 +280,8 @@ inline bool look_at_patches(const View &view) {
         for (; lanes; lanes &= lanes - 1) {
             const int lane = __builtin_ctz(lanes);
             const Aside &window = group.windows[lane];
-            if (!accept(view, window.x, window.y, patches.memory + lane, patches.geometry, group.norms[lane])) return false;
+            if (!accept(view, window.x, window.y, patches.memory + lane, patches.geometry, group.norms[lane]))
+                return false;
         }
     }
 }
