@@ -12,6 +12,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 ENGINE := $(VENV)/.engine
 ENGINE_LOG := $(VENV)/engine.log
+EXTRAS := $(foreach extra,build postgres s3 redis celery onnx video,--extra $(extra))
 # Where `make check` leaves the results of the tests as JUnit XML; empty: nowhere.
 REPORTS ?=
 
@@ -97,9 +98,9 @@ smoke: ## upload every picture of test_images/input to BASE_URL and check the an
 
 lock: ## resolve the dependencies again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --extra build restapi/pyproject.toml -o restapi/requirements.lock
+	  $(EXTRAS) restapi/pyproject.toml -o restapi/requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --extra build --extra dev -c restapi/requirements.lock restapi/pyproject.toml -o restapi/requirements-dev.lock
+	  $(EXTRAS) --extra dev -c restapi/requirements.lock restapi/pyproject.toml -o restapi/requirements-dev.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --group fasthaar/pyproject.toml:build -c restapi/requirements.lock -o fasthaar/requirements-build.lock
 
