@@ -108,7 +108,9 @@ class WheelTest(unittest.TestCase):
         self.assertEqual([name for name in self.source if name.endswith((".so", ".pyc"))], [])
 
     def test_it_holds_the_package_the_library_and_the_licence(self) -> None:
-        package = {str(path.relative_to(ROOT)) for path in (ROOT / "fasthaar").glob("*.*") if path.suffix != ".so"}
+        package = {
+            str(path.relative_to(ROOT)) for path in (ROOT / "fasthaar").rglob("*.*") if path.suffix in {".py", ".typed"}
+        }
         about = {name for name in self.files if ".dist-info/" in name}
         self.assertEqual(self.files - about, package | {hatch_build.LIBRARY})
         self.assertTrue(any(name.endswith("licenses/LICENSE") for name in about))
