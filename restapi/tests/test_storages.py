@@ -1,6 +1,7 @@
 """What every storage has to do, and what only files can get wrong."""
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -41,6 +42,28 @@ NOT_KEYS = (
 )
 
 
+class Trickle(io.RawIOBase):
+    """Gives at most 100,000 bytes at a time, cannot seek, and ends with an error where one is given."""
+
+    def __init__(self, data, error=None):
+        self._rest = io.BytesIO(data)
+        self._error = error
+
+    def readable(self):
+        return True
+
+    def seek(self, *_):
+        raise io.UnsupportedOperation("seek")
+
+    tell = seek
+
+    def readinto(self, buffer):
+        count = self._rest.readinto(memoryview(buffer)[:100_000])
+        if not count and self._error:
+            raise self._error
+        return count
+
+
 class StorageContract:
     """Inherited with unittest.TestCase by the tests of each storage."""
 
@@ -63,6 +86,30 @@ class StorageContract:
             with self.subTest(size=len(data)):
                 self.storage.put(KEY, data, "image/jpeg")
                 self.assertEqual(self.read(KEY), data)
+
+    def test_a_stream_is_stored_from_where_it_stands_and_left_open(self):
+        data = bytes(range(256)) * 50_000  # 12.8 MB: more than one piece
+        stream = io.BytesIO(b"passed over" + data)
+        stream.seek(len(b"passed over"))
+        self.storage.put(KEY, stream, "video/mp4")
+        self.assertFalse(stream.closed)
+        self.assertEqual(self.read(KEY), data)
+        self.storage.put(KEY, io.BytesIO(), "video/mp4")
+        self.assertEqual(self.read(KEY), b"")
+
+    def test_a_stream_that_cannot_seek_and_gives_little_at_a_time_is_stored_whole(self):
+        data = bytes(range(251)) * 30_000
+        trickle = Trickle(data)
+        self.storage.put(KEY, trickle, "application/zip")
+        self.assertEqual(self.read(KEY), data)
+
+    def test_a_stream_that_breaks_stores_nothing_and_its_own_error_comes_out(self):
+        self.storage.put(KEY, b"old", "video/mp4")
+        for breaks_after in (0, 1000, 20_000_000):
+            with self.subTest(bytes=breaks_after), self.assertRaisesRegex(OSError, "cable"):
+                self.storage.put(KEY, Trickle(b"x" * breaks_after, OSError("somebody pulled the cable")), "video/mp4")
+        self.assertEqual(self.read(KEY), b"old")
+        self.assertEqual(self.stored_keys(), {KEY})
 
     def test_a_range_is_just_these_bytes(self):
         self.storage.put(KEY, b"0123456789", "image/jpeg")
@@ -215,6 +262,11 @@ class MemoryStorageTest(StorageContract, unittest.TestCase):
         storage.delete("aaaa.x")
         storage.put("bbbb.x", b"12345", "")
 
+    def test_a_stream_that_does_not_fit_is_not_read_to_its_end(self):
+        endless = mock.Mock(read=lambda size: b"x" * size)
+        with self.assertRaises(errors.StorageFull):
+            memory.create("", {"max_bytes": "3000000"}).put(KEY, endless, "video/mp4")
+
     def test_it_refuses_wrong_settings(self):
         for target, parameters in (("x", {}), ("", {"size": "1"}), ("", {"max_bytes": "0"}), ("", {"max_bytes": "a"})):
             with self.subTest(target=target, parameters=parameters), self.assertRaises(ValueError):
@@ -303,6 +355,11 @@ class FileStorageTest(StorageContract, unittest.TestCase):
                 self.assertEqual((self.all_files(), self.read(KEY)), ([KEY], b"old"))
         self.storage.put(KEY, b"new", "image/jpeg")
         self.assertEqual(self.read(KEY), b"new")
+
+    def test_a_stream_that_breaks_leaves_no_file(self):
+        with self.assertRaises(EOFError):
+            self.storage.put(KEY, Trickle(b"x" * 3_000_000, EOFError()), "video/mp4")
+        self.assertEqual(self.all_files(), [])
 
     def test_an_interrupted_write_leaves_nothing(self):
         with mock.patch("os.fsync", side_effect=KeyboardInterrupt), self.assertRaises(KeyboardInterrupt):

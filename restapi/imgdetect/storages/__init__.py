@@ -24,8 +24,13 @@ class StoredFile(NamedTuple):
 class Storage(Protocol):
     """Keeps artifacts under keys."""
 
-    def put(self, key: str, data: bytes, media_type: str) -> None:
-        """Store or replace the whole of a key."""
+    def put(self, key: str, data: bytes | BinaryIO, media_type: str) -> None:
+        """Store or replace the whole of a key.
+
+        Args:
+            data: all of it, or a binary stream that is read from where it stands to its end, a few megabytes at a time,
+                and left open. What reading it raises comes out as it is, and nothing is stored.
+        """
         ...
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:

@@ -22,7 +22,9 @@ from imgdetect import errors
 from imgdetect.backends import refuse_unknown
 from imgdetect.storages import StoredFile
 from imgdetect.storages._keys import check_key, check_range, is_key
+from imgdetect.storages._pieces import pieces
 
+_PIECE_BYTES = 1 << 20
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What an interrupted write left behind: `keys` lists it and `delete` removes it, under the name of its file.
 _LEFTOVER = re.compile(r"tmp-([0-9a-z]{2})-[0-9a-f]{16}", re.ASCII)
@@ -59,22 +61,27 @@ class FileStorage:
         self.root = root
         self._synced_shards: set[str] = set()
 
-    def put(self, key: str, data: bytes, media_type: str) -> None:
+    def put(self, key: str, data: bytes | BinaryIO, media_type: str) -> None:
         """Store or replace the whole of a key."""
         file = self._file(key)
         with _translated():
             temporary, descriptor = self._open_temporary(file.parent)
+        try:
             try:
-                try:
-                    _write_all(descriptor, data)
+                for piece in pieces(data, _PIECE_BYTES):  # an error of the stream's own is not the storage's
+                    with _translated():
+                        _write_all(descriptor, piece)
+                with _translated():
                     os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+            finally:
+                os.close(descriptor)
+            with _translated():
                 temporary.replace(file)
-            except BaseException:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
-                raise
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        with _translated():
             _sync_folder(file.parent)
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
@@ -195,7 +202,7 @@ def _translated(*, missing_is_an_answer: bool = False) -> Iterator[None]:
         raise errors.BackendUnavailable("The storage cannot be used.") from error
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]

@@ -13,6 +13,9 @@ from imgdetect import errors
 from imgdetect.backends import refuse_unknown
 from imgdetect.storages import StoredFile
 from imgdetect.storages._keys import check_key, check_range
+from imgdetect.storages._pieces import pieces
+
+_PIECE_BYTES = 1 << 20
 
 
 def create(target: str, parameters: dict[str, str]) -> MemoryStorage:
@@ -45,14 +48,15 @@ class MemoryStorage:
         self._files: dict[str, tuple[bytes, float]] = {}  # bytes, seconds since the epoch
         self._stored_bytes = 0
 
-    def put(self, key: str, data: bytes, media_type: str) -> None:
+    def put(self, key: str, data: bytes | BinaryIO, media_type: str) -> None:
         """Store or replace the whole of a key."""
         check_key(key)
+        whole = data if isinstance(data, bytes) else self._read(data)
         with self._lock:
-            stored = self._stored_bytes - self._size(key) + len(data)
+            stored = self._stored_bytes - self._size(key) + len(whole)
             if stored > self._max_bytes:
                 raise errors.StorageFull
-            self._files[key] = (bytes(data), time.time())
+            self._files[key] = (whole, time.time())
             self._stored_bytes = stored
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
@@ -85,6 +89,15 @@ class MemoryStorage:
 
     def check(self) -> None:
         """There is nothing that could be broken."""
+
+    def _read(self, stream: BinaryIO) -> bytes:
+        """The rest of a stream; one that can never fit is not read to its end."""
+        whole = bytearray()
+        for piece in pieces(stream, _PIECE_BYTES):
+            whole += piece
+            if len(whole) > self._max_bytes:
+                raise errors.StorageFull
+        return bytes(whole)
 
     def _size(self, key: str) -> int:
         return len(self._files[key][0]) if key in self._files else 0
