@@ -1,0 +1,170 @@
+"""Stop signs in streets, rendered: nothing is photographed, and every picture follows from its seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from fasthaar.workshop.effects import Bytes, Floats, blurred, draw_camera, fractal
+from fasthaar.workshop.pose import bounds, draw_pose, moved, paste
+from fasthaar.workshop.recipes.decoys import draw_branches, draw_pole, paste_board
+from fasthaar.workshop.recipes.face import Face, draw_face, octagon, seen_from_afar
+from fasthaar.workshop.recipes.street import close_up, collage, cut_out, street
+from fasthaar.workshop.render import Box
+
+_MOST_PX = 110.0  # of a face in a sample: what is larger looks the same once it is reduced
+_KINDS = {"sample": 0, "scene": 1, "negative": 2}
+
+
+@dataclass(frozen=True)
+class StopSign:
+    """Renders samples, streets with signs, and streets without.
+
+    The box of a sign is the smallest upright one around its face, border included, without pole and plates.
+
+    Attributes:
+        seed: everything follows from it, from the number of the picture, and from the photographs.
+        photographs: pictures without stop signs, uint8 (H, W), that half of all backgrounds are taken from.
+        smallest_px: the smallest side of a face in a sample.
+        scene_wh: the size of the scenes and negatives, pixels.
+    """
+
+    seed: int = 0
+    photographs: Sequence[Bytes] = ()
+    smallest_px: float = 18
+    scene_wh: tuple[int, int] = (800, 600)
+
+    def sample(self, number: int) -> tuple[Bytes, Box]:
+        """One sign with what is around it, for training: a picture twice as large as the face, and the face's box."""
+        rng = self._rng("sample", number)
+        while True:  # until it can be seen what it is
+            picture, box = self._sample(rng)
+            if _is_legible(picture, box):
+                return picture, box
+
+    def _sample(self, rng: np.random.Generator) -> tuple[Bytes, Box]:
+        px = float(np.exp(rng.uniform(np.log(self.smallest_px), np.log(_MOST_PX))))
+        side = int(np.ceil(px * 2))
+        face = draw_face(rng)
+        picture = close_up(rng, (side, side), self.photographs)
+        picture *= np.float32(_surroundings(rng, face))
+        center = (side / 2 + rng.uniform(-0.5, 0.5), side / 2 + rng.uniform(-0.5, 0.5))
+        box = _place(rng, picture, face, center, px)
+        if rng.random() < 0.2:
+            picture = _covered(rng, picture, box)
+        return draw_camera(rng, px).shoot(picture, rng), box
+
+    def scene(self, number: int) -> tuple[Bytes, list[Box]]:
+        """A street with one to three signs, and the boxes of their faces; faces have 20 pixels at least."""
+        rng = self._rng("scene", number)
+        width, height = self.scene_wh
+        picture = self._street(rng)
+        boxes: list[Box] = []
+        night = rng.random() < 0.15
+        picture *= np.float32(rng.uniform(0.15, 0.5) if night else 1)
+        for _ in range(int(rng.choice((1, 2, 3), p=(0.75, 0.2, 0.05)))):
+            px = float(np.exp(rng.uniform(np.log(24), np.log(height * 0.5))))
+            center = (float(rng.uniform(px * 0.6, width - px * 0.6)), float(rng.uniform(px * 0.6, height - px * 0.8)))
+            if any(abs(center[0] - x - w / 2) < w + px for x, _, w, _ in boxes):  # its pole would stand before it
+                continue
+            face = draw_face(rng)
+            while (face.light == "night") != night:
+                face = draw_face(rng)
+            boxes.append(_place(rng, picture, face, center, px))
+        return draw_camera(rng, 30).shoot(picture, rng), boxes
+
+    def negative(self, number: int) -> Bytes:
+        """A street, or a cut-out of one, without a stop sign but with what may be taken for one."""
+        rng = self._rng("negative", number)
+        kind = rng.random()
+        if kind < 0.45:
+            picture = self._street(rng)
+        elif kind < 0.9:
+            picture = collage(rng, self.scene_wh, self.photographs)
+        else:
+            picture = close_up(rng, self.scene_wh, self.photographs)
+        picture *= np.float32(rng.uniform(0.1, 0.5) if rng.random() < 0.12 else 1)
+        return draw_camera(rng, 40).shoot(picture, rng)
+
+    def _street(self, rng: np.random.Generator) -> Floats:
+        if self.photographs and rng.random() < 0.4:
+            return cut_out(rng, self.scene_wh, self.photographs)
+        return street(rng, self.scene_wh)
+
+    def _rng(self, kind: str, number: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, _KINDS[kind], number))
+
+
+def _is_legible(picture: Bytes, box: Box) -> bool:
+    """Whether there is contrast where the lettering is."""
+    x, y, wide, high = box
+    middle = (x + wide * 0.15, y + high * 0.3, x + wide * 0.85, y + high * 0.7)
+    small = Image.fromarray(picture).resize((16, 9), Image.Resampling.BOX, middle)
+    return float(np.asarray(small, np.float32).std()) >= 11
+
+
+def _surroundings(rng: np.random.Generator, face: Face) -> float:
+    """How bright everything but the sign is, for the light on the sign."""
+    low, high = {"night": (0.04, 0.35), "backlit": (0.9, 1.6), "shade": (0.4, 1.1)}.get(face.light, (0.55, 1.2))
+    return float(rng.uniform(low, high))
+
+
+def _place(rng: np.random.Generator, picture: Floats, face: Face, center: tuple[float, float], px: float) -> Box:
+    """Puts a sign with its pole into a picture, in place, and returns the face's box."""
+    matrix = draw_pose(rng).matrix(px, center)
+    if rng.random() < 0.9:
+        _erect(rng, picture, face, center, px)
+    levels = seen_from_afar(face.levels, px)
+    paste(picture, levels, face.alpha, matrix, 3 if px < 50 else 2)
+    if rng.random() < 0.15:  # a plate below: ALL WAY, a street's name
+        wide = px * rng.uniform(0.5, 1)
+        paste_board(picture, rng, (center[0] - wide / 2, center[1] + px * 0.56, wide, wide * rng.uniform(0.2, 0.5)))
+    if face.light == "night" and rng.random() < 0.5:
+        _bloom(picture, bounds(moved(matrix, octagon())), float(rng.uniform(0.15, 0.5)))
+    return bounds(moved(matrix, octagon()))
+
+
+def _erect(rng: np.random.Generator, picture: Floats, face: Face, center: tuple[float, float], px: float) -> None:
+    """Draws the pole behind a face, in place."""
+    height = picture.shape[0]
+    thick = px * rng.uniform(0.04, 0.13)
+    grey = float(rng.uniform(20, 200)) * (0.4 if face.light == "night" else 1)
+    top = center[1] - px * (rng.uniform(0.52, 0.75) if rng.random() < 0.35 else 0.2)
+    poled = Image.fromarray(picture)
+    ImageDraw.Draw(poled).line(
+        (center[0], top, center[0] + rng.normal(0, 0.04) * px, height), grey, max(1, round(thick))
+    )
+    picture[:] = np.asarray(poled)
+
+
+def _bloom(picture: Floats, box: Box, strength: float) -> None:
+    """Lets a bright sign shine into what is around it, in place."""
+    glow = blurred(np.clip(picture - 120, 0, None), max(box[2], 4) * 0.12)
+    picture += np.float32(strength) * glow
+
+
+def _covered(rng: np.random.Generator, picture: Floats, box: Box) -> Floats:
+    """The picture with leaves, a branch or a pole before the edge of a face."""
+    height, width = picture.shape
+    x, y, wide, high = box
+    kind = rng.random()
+    if kind < 0.5:
+        reach = rng.uniform(0.05, 0.22)
+        noise = fractal(rng, (width, height), wide * 0.3, 2, 0.8)
+        side = rng.integers(4)
+        across = np.linspace(0, 1, width)[None] * width if side % 2 == 0 else np.arange(height)[:, None] * 1.0
+        start, size = (x, wide) if side % 2 == 0 else (y, high)
+        depth = (start + reach * size - across) if side < 2 else (across - start - (1 - reach) * size)
+        leaf = noise * 0.5 + depth / (0.12 * size) > 0
+        return np.asarray(np.where(leaf, 70 + 25 * noise, picture), np.float32)
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    if kind < 0.85:
+        start_xy = (x + wide * float(rng.choice((-0.1, 1.1))), y + high * rng.uniform(0, 1))
+        draw_branches(draw, rng, start_xy, wide * rng.uniform(0.08, 0.2))
+    else:
+        draw_pole(draw, rng, (width, height), x + wide * float(rng.choice((0.03, 0.97))), wide * rng.uniform(0.03, 0.1))
+    return np.array(canvas, np.float32)

@@ -1,0 +1,107 @@
+"""The stop sign's recipe: seeds, boxes, and what a negative must not have."""
+
+from __future__ import annotations
+
+import unittest
+
+import numpy as np
+from PIL import Image
+
+from fasthaar.workshop import WorkshopError
+from fasthaar.workshop.recipes import load
+from fasthaar.workshop.recipes.face import draw_face, octagon
+from fasthaar.workshop.recipes.stop_sign import StopSign
+from fasthaar.workshop.render import cut, positives
+from pictures import photograph
+
+
+class StopSignTest(unittest.TestCase):
+    def test_a_picture_follows_from_its_seed_and_number_alone(self):
+        one, other = StopSign(seed=3), StopSign(seed=3)
+        other.sample(0)  # whatever was rendered before
+        np.testing.assert_array_equal(one.sample(7)[0], other.sample(7)[0])
+        np.testing.assert_array_equal(one.scene(2)[0], other.scene(2)[0])
+        np.testing.assert_array_equal(one.negative(2), other.negative(2))
+        self.assertEqual(one.scene(2)[1], other.scene(2)[1])
+
+    def test_other_seeds_and_numbers_give_other_pictures(self):
+        pictures = [StopSign(seed=s).sample(n)[0].tobytes() for s in range(3) for n in range(4)]
+        self.assertEqual(len(set(pictures)), 12)
+
+    def test_the_box_of_a_sample_is_in_its_middle_and_half_as_large(self):
+        for number in range(20):
+            picture, (x, y, width, height) = StopSign().sample(number)
+            side = picture.shape[0]
+            self.assertLess(abs(x + width / 2 - side / 2), side * 0.06)
+            self.assertLess(abs(y + height / 2 - side / 2), side * 0.06)
+            self.assertGreater(max(width, height), side * 0.4)
+            self.assertLess(max(width, height), side * 0.65)
+
+    def test_samples_look_like_a_face_at_their_box(self):
+        """The mean of many samples is the octagon with a bright band of letters; a wrong box would smear it."""
+        samples = positives(StopSign(seed=5), range(150), 5, (24, 24), 0.06, 0)
+        each = samples.astype(np.float32)
+        each = (each - each.mean((1, 2), keepdims=True)) / each.std((1, 2), keepdims=True)
+        mean = each.mean(0)
+        band, red = mean[9:15, 5:19].mean(), np.vstack([mean[4:7, 8:16], mean[17:20, 8:16]]).mean()
+        self.assertGreater(band - red, 0.5)
+        face = draw_face(np.random.default_rng(0))
+        self.assertEqual(face.alpha[0, 0], 0)
+        self.assertEqual(face.alpha[96, 96], 1)
+
+    def test_scenes_have_boxes_inside_of_at_least_20_pixels(self):
+        for number in range(6):
+            picture, boxes = StopSign(seed=1, scene_wh=(320, 240)).scene(number)
+            self.assertEqual((picture.shape, picture.dtype), ((240, 320), np.uint8))
+            self.assertTrue(boxes)
+            for x, y, width, height in boxes:
+                self.assertGreaterEqual(min(x, y), -1)
+                self.assertLessEqual(x + width, 321)
+                self.assertLessEqual(y + height, 241)
+                self.assertGreaterEqual(height, 20)
+
+    def test_photographs_are_used_as_backgrounds(self):
+        grey = np.asarray(Image.fromarray(photograph("rocket")).convert("L"))
+        plain = [StopSign(seed=2, scene_wh=(200, 150)).negative(n) for n in range(8)]
+        mixed = [StopSign(seed=2, scene_wh=(200, 150), photographs=[grey]).negative(n) for n in range(8)]
+        self.assertTrue(any((a != b).any() for a, b in zip(plain, mixed, strict=True)))
+
+    def test_the_octagon_is_regular(self):
+        corners = octagon()
+        sides = np.linalg.norm(corners - np.roll(corners, 1, 0), axis=1)
+        np.testing.assert_allclose(sides, sides[0])
+        self.assertEqual((corners.min(), corners.max()), (-1, 1))
+
+    def test_an_unknown_recipe_names_those_there_are(self):
+        with self.assertRaisesRegex(WorkshopError, "stop-sign"):
+            load("zebra", 0, (), (320, 240))
+
+
+class CutTest(unittest.TestCase):
+    def test_the_window_is_the_box_with_its_margin(self):
+        picture = np.zeros((100, 100), np.uint8)
+        picture[40:60, 30:50] = 200
+        np.testing.assert_array_equal(cut(picture, (30, 40, 20, 20), (10, 10), 0), 200)
+        with_margin = cut(picture, (30, 40, 20, 20), (12, 12), 0.1)
+        self.assertEqual(with_margin[0].max(), 0)
+        self.assertEqual(with_margin[1:11, 1:11].min(), 200)
+
+    def test_a_box_is_widened_to_the_aspect_of_the_window(self):
+        picture = np.zeros((100, 100), np.uint8)
+        picture[40:60, 30:40] = 200
+        window = cut(picture, (30, 40, 10, 20), (20, 20), 0)
+        self.assertEqual(window[:, 5:15].min(), 200)
+        self.assertEqual(window[:, :5].max(), 0)
+
+    def test_the_edge_is_repeated_outside_of_the_picture(self):
+        picture = np.full((50, 60), 9, np.uint8)
+        picture[:, 50:] = 77
+        for box in ((50, 10, 20, 20), (-15, -15, 20, 20), (50, 40, 30, 30)):
+            window = cut(picture, box, (10, 10), 0.2)
+            self.assertEqual(window.shape, (10, 10))
+            self.assertLessEqual(set(np.unique(window)[[0, -1]].tolist()), {9, 77})
+        np.testing.assert_array_equal(cut(picture, (52, 10, 20, 20), (10, 10), 0), 77)
+
+
+if __name__ == "__main__":
+    unittest.main()
