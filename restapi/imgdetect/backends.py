@@ -30,7 +30,7 @@ def parse(url: str) -> BackendUrl:
     pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
-        raise ValueError(f"{url!r} gives a parameter twice")
+        raise ValueError(f"a parameter of the URL {scheme + ':'!r} is given twice")  # the URL may hold a password
     return BackendUrl(scheme.partition("+")[0], target, parameters)
 
 
@@ -46,7 +46,8 @@ def module(package: ModuleType, url: BackendUrl) -> ModuleType:
     try:
         return importlib.import_module(f"{package.__name__}.{url.scheme}")
     except ModuleNotFoundError as error:
-        raise ValueError(f"backend {url.scheme!r} needs the package {error.name!r}, which is not installed") from None
+        extra = f"pip install 'imgdetect[{url.scheme}]'"
+        raise ValueError(f"backend {url.scheme!r} needs the package {error.name!r}; {extra} installs it") from None
 
 
 def refuse_unknown(parameters: dict[str, str], *known: str) -> None:

@@ -35,7 +35,9 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="Processes that serve; they share the slots")
     data_dir: Path = Field(Path("data"), description="Folder of everything that is kept by default")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder")
-    storage_url: str = Field("", description="Where pictures are kept: file:FOLDER or memory:; empty: the data folder")
+    storage_url: str = Field(
+        "", description="Where pictures are kept: file:FOLDER, s3://BUCKET or memory:; empty: the data folder"
+    )
     queue_url: str = Field("threads:", description="Who runs asynchronous jobs: threads: or inline:")
     cache_url: str = Field("memory:", description="Cache of results: memory:?max_bytes=N&ttl_seconds=N, or none:")
     default_detector: str = Field("face", description="Detector of a request that names none")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "imgdetect"
 RANKS = (
-    {"detection", "errors", "config", "backends", "metrics", "logs", "clock", "parameters", "nursery"},
+    {"detection", "errors", "config", "backends", "breaker", "metrics", "logs", "clock", "parameters", "nursery"},
     {"headers", "tiff", "boxes", "images", "annotate", "augment"},
     {
         *{"detectors", "storages", "queues", "cache", "pool"},
@@ -29,6 +29,8 @@ HOMES = {
     "alembic": {"database", "connections", "migrations"},
     "cachetools": {"cache"},
     "prometheus_client": {"metrics"},
+    "boto3": {"storages/s3"},
+    "botocore": {"storages/s3"},
     "structlog": {"logs"},
     "click": {"cli"},
     "tqdm": {"cli"},

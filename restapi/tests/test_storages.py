@@ -67,6 +67,8 @@ class Trickle(io.RawIOBase):
 class StorageContract:
     """Inherited with unittest.TestCase by the tests of each storage."""
 
+    tick_seconds = 0.1  # a file system's clock ticks more slowly than ours
+
     def create(self):
         raise NotImplementedError
 
@@ -77,6 +79,9 @@ class StorageContract:
     def read(self, *arguments):
         with self.storage.open(*arguments) as stream:
             return stream.read()
+
+    def link(self, key):
+        return self.storage.link(key, {})
 
     def stored_keys(self):
         return {stored.key for stored in self.storage.keys()}
@@ -155,6 +160,10 @@ class StorageContract:
             self.storage.open("3f9c5e00.processed.jpg")
         self.assertIsNone(self.storage.locate("3f9c5e00.processed.jpg"))
 
+    def test_the_store_is_asked_for_no_address_by_default(self):
+        self.storage.put(KEY, b"x", "image/jpeg")
+        self.assertIsNone(self.storage.link(KEY, {"Content-Type": "image/jpeg"}))
+
     def test_deleting_is_idempotent_and_touches_nothing_else(self):
         other = "3f9c5e00.processed-1.jpg"
         for key in (KEY, other):
@@ -181,8 +190,7 @@ class StorageContract:
         self.assertEqual(len(listed), 40)
         for stored in listed:
             self.assertIsInstance(stored, StoredFile)
-            # A file system's clock ticks more slowly than ours.
-            self.assertTrue(before - 0.1 <= stored.modified_at <= time.time() + 0.1, stored)
+            self.assertTrue(before - self.tick_seconds <= stored.modified_at <= time.time() + 0.1, stored)
 
     def test_keys_may_be_deleted_while_they_are_listed(self):
         for number in range(60):
@@ -193,7 +201,7 @@ class StorageContract:
 
     def test_it_refuses_a_text_that_is_no_key(self):
         for key in NOT_KEYS:
-            for call in (self.storage.open, self.storage.locate, self.storage.delete):
+            for call in (self.storage.open, self.storage.locate, self.link, self.storage.delete):
                 with self.subTest(key=key, call=call.__name__), self.assertRaises(ValueError):
                     call(key)
             with self.subTest(key=key, call="put"), self.assertRaises(ValueError):

@@ -41,6 +41,14 @@ class Storage(Protocol):
         """The local file of a key that a front server may send; None where there is none."""
         ...
 
+    def link(self, key: str, headers: dict[str, str]) -> str | None:
+        """An address where clients themselves can fetch a key for a short while; None where they come to us.
+
+        Args:
+            headers: what the answer there has to carry: Content-Type, Content-Disposition, Cache-Control.
+        """
+        ...
+
     def delete(self, key: str) -> None:
         """Remove a key; one that is not there is no error."""
         ...

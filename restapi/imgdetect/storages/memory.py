@@ -74,6 +74,11 @@ class MemoryStorage:
         check_key(key)
         return None
 
+    def link(self, key: str, headers: dict[str, str]) -> str | None:
+        """None: clients come to us."""
+        check_key(key)
+        return None
+
     def delete(self, key: str) -> None:
         """Remove a key; one that is not there is no error."""
         check_key(key)

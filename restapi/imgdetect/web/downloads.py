@@ -1,4 +1,4 @@
-"""Sending stored pictures: ETags, ranges, and the hand-over to nginx where it stands in front."""
+"""Sending stored pictures: ETags, ranges, and the hand-over to who can send them too: nginx or the object store."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def send_artifact(service: DetectionService, artifact: Artifact, cache_control: 
     if accel and path and not judged and not _unchanged(answer):
         answer.headers["X-Accel-Redirect"] = accel + _below(path, artifact.key)
         return answer
+    if _may_go_elsewhere(judged) and not _unchanged(answer) and (link := _link(service, artifact, cache_control)):
+        elsewhere = Response(status=307)
+        elsewhere.headers["Location"] = link  # it is a permission for some minutes, so nobody is to keep it
+        elsewhere.headers["Cache-Control"] = "no-store"
+        return elsewhere
     stream = service.records.open(artifact)
     answer.headers["Content-Length"] = str(artifact.size)
     answer.response = _chunks(stream)
@@ -67,6 +72,24 @@ def chosen_format(stored: str | None, asked: str | None) -> str:
     if accepted[best] <= 0:
         raise NotAcceptable(accepted=list(FORMATS.values()))
     return best
+
+
+def _may_go_elsewhere(judged: set[str]) -> bool:
+    """Whether a client can be sent to the object store, whose validators are others and which knows ranges itself.
+
+    Pages of our own cannot: they load pictures from their own origin only.
+    """
+    ours = judged - {"range"} or "If-Range" in request.headers
+    return request.method == "GET" and not ours and request.headers.get("Sec-Fetch-Site") != "same-origin"
+
+
+def _link(service: DetectionService, artifact: Artifact, cache_control: str) -> str | None:
+    headers = {
+        "Content-Type": artifact.media_type,
+        "Content-Disposition": disposition(artifact.filename),
+        "Cache-Control": cache_control,
+    }
+    return service.storage.link(artifact.key, headers)
 
 
 def _describe(answer: Response, artifact: Artifact, cache_control: str) -> None:
