@@ -1,8 +1,10 @@
 #!/bin/sh
-# Installs the programs that the tests start: nginx, Chromium, curl. Nothing happens where they are there already.
+# Installs the programs that the tests start: nginx, PostgreSQL, Chromium, curl. Nothing happens where they are there already.
 set -eu
 missing=""
 command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
+[ -n "$(find /usr/lib/postgresql -name initdb 2>/dev/null)" ] || command -v initdb >/dev/null 2>&1 ||
+    missing="$missing postgresql"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 # The node that comes with playwright is linked against it.
 [ -n "$(find /usr/lib /usr/lib64 -name libatomic.so.1 2>/dev/null)" ] || missing="$missing libatomic1"

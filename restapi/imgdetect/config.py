@@ -34,7 +34,12 @@ class Settings(BaseSettings):
     bind: str = Field("127.0.0.1:8000", pattern=r".+:\d+$", description="Address that gunicorn listens on")
     workers: int = Field(1, ge=1, le=64, description="Processes that serve; they share the slots")
     data_dir: Path = Field(Path("data"), description="Folder of everything that is kept by default")
-    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder")
+    database_url: str = Field(
+        "", description="postgresql://USER:PASSWORD@HOST/NAME or sqlite:///FILE; empty: SQLite in the data folder"
+    )
+    database_connections: int = Field(
+        10, ge=1, le=100, description="Connections to PostgreSQL of each process; with none free for a second: 503"
+    )
     storage_url: str = Field(
         "", description="Where pictures are kept: file:FOLDER, s3://BUCKET or memory:; empty: the data folder"
     )

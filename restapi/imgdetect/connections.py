@@ -1,4 +1,4 @@
-"""Transactions on SQLite or PostgreSQL. Everything in which the two differ is in this file."""
+"""Transactions on SQLite or PostgreSQL. Everything in which the two differ is here and in postgresql.py."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from imgdetect import errors
 
 # Any number that no other program on the same PostgreSQL server uses.
 _MIGRATION_LOCK = 7_216_340_551
-# Of a server: the wait for a free connection and for an answer together stay below three seconds.
-_POOL_SECONDS = 0.9
-_ANSWER_SECONDS = 2
+_FORMS = {"sqlite": "sqlite:///FILE", "postgresql": "postgresql+psycopg://USER:PASSWORD@HOST/NAME"}
 _NOT_THE_DATABASE = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
 
 
@@ -28,11 +26,12 @@ class Connections:
     Args:
         url: an SQLAlchemy URL; `sqlite:///FILE` makes the folder of its file, `memory:` ends with the process.
         busy_seconds: how long to wait for a lock of SQLite.
+        server_connections: how many connections to PostgreSQL there may be at once.
     Raises:
         ValueError: the URL is not one, its driver is not installed, or the folder cannot be made.
     """
 
-    def __init__(self, url: str, busy_seconds: float) -> None:
+    def __init__(self, url: str, busy_seconds: float, server_connections: int = 10) -> None:
         parsed = _parse(url)
         self._busy_seconds = busy_seconds
         self._sqlite = parsed.get_backend_name() == "sqlite"
@@ -41,7 +40,10 @@ class Connections:
             self._engine = _memory_engine() if self._in_memory else _file_engine(parsed, busy_seconds)
             event.listen(self._engine, "begin", _begin)
         else:
-            self._engine = _server_engine(parsed)
+            from imgdetect.postgresql import Server  # noqa: PLC0415 - its driver is an extra
+
+            self._server = Server(parsed, server_connections)
+            self._engine = self._server.engine
         # SQLite has one writer at a time and polls for its turn; threads that line up here first need not.
         self._turn = threading.Lock()
 
@@ -53,24 +55,30 @@ class Connections:
             writes: it may write.
             busy_seconds: wait so long for the lock instead.
         Raises:
-            BackendUnavailable, StorageFull: the database's trouble; broken constraints come out as SQLAlchemy's errors.
+            BackendUnavailable, StorageFull: the database's trouble, and nothing was changed, unless it says `may_be_done`.
+            exc.IntegrityError: a broken constraint.
         """
         seconds = self._busy_seconds if busy_seconds is None else busy_seconds
         engine = self._engine.execution_options(busy_seconds=seconds if writes else None)
-        with self._line(writes, seconds):
+        committing = False
+        with self._line(writes, seconds) if self._sqlite else self._server.watched(busy_seconds):
             try:
-                with engine.begin() as connection:
+                with engine.connect() as connection, connection.begin() as transaction:
                     yield connection
+                    committing = True
+                    transaction.commit()
             except (exc.DBAPIError, exc.TimeoutError) as error:
                 problem = _problem(error)
                 if problem is None:
                     raise
+                problem.may_be_done = committing and isinstance(problem, errors.BackendUnavailable)
                 raise problem from error
 
     def keep_migrations_out(self, connection: Connection) -> None:
         """Wait until no other process migrates; until the transaction, a writing one, ends none will."""
         if not self._sqlite:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _MIGRATION_LOCK})
 
     def close(self) -> None:
@@ -80,7 +88,7 @@ class Connections:
     @contextmanager
     def _line(self, writes: bool, seconds: float) -> Iterator[None]:
         """One thread at a time where the database has one writer, or one connection."""
-        if not self._sqlite or not (writes or self._in_memory):
+        if not (writes or self._in_memory):
             yield
         elif self._turn.acquire(timeout=seconds):
             try:
@@ -91,25 +99,39 @@ class Connections:
             raise errors.BackendUnavailable("The database is busy.")
 
 
+def reason(problem: errors.Problem) -> str:
+    """What the driver said, in one line for the operator."""
+    cause = problem.__cause__
+    said = str(getattr(cause, "orig", None) or cause or problem).strip()
+    return said.partition("\n")[0]
+
+
 def _parse(url: str) -> URL:
     """The parts of a URL; no message repeats it, for it may hold a password."""
     try:
         parsed = make_url("sqlite://" if url == "memory:" else url)
     except (exc.ArgumentError, ValueError):
-        raise ValueError("the database URL is not one; it looks like sqlite:///data/imgdetect.db") from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise ValueError(f"there is no database {parsed.get_backend_name()!r}; known here: postgresql, sqlite")
+        raise ValueError(f"the database URL is not one; it looks like {' or '.join(_FORMS.values())}") from None
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    kind, _, driver = parsed.drivername.partition("+")
+    if kind not in _FORMS:
+        raise ValueError(f"there is no database {kind!r}; known here: {', '.join(sorted(_FORMS))}")
+    if driver not in ("", "pysqlite" if kind == "sqlite" else "psycopg"):
+        raise ValueError(f"there is no driver {driver!r} for the database; write {_FORMS[kind]}")
+    if kind == "postgresql" and "@" in (parsed.host or ""):
+        raise ValueError("the database URL has an @ too many: in a password, write @ as %40, : as %3A and / as %2F")
     try:
         parsed.get_dialect().import_dbapi()
-    except ModuleNotFoundError as error:
-        raise ValueError(f"this database URL needs the package {error.name!r}, which is not installed") from None
-    except exc.ArgumentError:
-        raise ValueError(f"there is no driver {parsed.drivername!r} for the database") from None
+    except ImportError:
+        raise ValueError("PostgreSQL needs the package psycopg: pip install imgdetect[postgres]") from None
     return parsed
 
 
 def _memory_engine() -> Engine:
-    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        "sqlite://", hide_parameters=True, poolclass=StaticPool, connect_args={"check_same_thread": False}
+    )
     event.listen(engine, "connect", _prepare)
     return engine
 
@@ -121,7 +143,8 @@ def _file_engine(url: URL, busy_seconds: float) -> Engine:
     except OSError as error:
         raise ValueError(f"cannot make the folder {folder}: {error.strerror}") from error
     arguments = {"timeout": busy_seconds, "check_same_thread": False}
-    engine = create_engine(url, connect_args=arguments, pool_size=8, max_overflow=56, pool_timeout=busy_seconds)
+    pool = {"pool_size": 8, "max_overflow": 56, "pool_timeout": busy_seconds}
+    engine = create_engine(url, connect_args=arguments, hide_parameters=True, **pool)
 
     def on_connect(connection: sqlite3.Connection, _record: Any) -> None:
         _prepare(connection, _record)
@@ -129,18 +152,6 @@ def _file_engine(url: URL, busy_seconds: float) -> Engine:
 
     event.listen(engine, "connect", on_connect)
     return engine
-
-
-def _server_engine(url: URL) -> Engine:
-    milliseconds = _ANSWER_SECONDS * 1000
-    arguments = {
-        "connect_timeout": _ANSWER_SECONDS,
-        "tcp_user_timeout": milliseconds,
-        "options": f"-c statement_timeout={milliseconds}",
-    }
-    return create_engine(
-        url, connect_args=arguments, pool_size=5, max_overflow=10, pool_timeout=_POOL_SECONDS, pool_pre_ping=True
-    )
 
 
 def _prepare(connection: sqlite3.Connection, _record: Any) -> None:

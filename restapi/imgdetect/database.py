@@ -30,7 +30,7 @@ from sqlalchemy import table as a_table
 from sqlalchemy.sql import column as a_column
 
 from imgdetect import errors
-from imgdetect.connections import Connections
+from imgdetect.connections import Connections, reason
 from imgdetect.detection import Job, JobState, Record
 from imgdetect.detector_rows import DetectorRows
 from imgdetect.schema import HEAD, jobs, leases, records
@@ -60,15 +60,16 @@ class Database:
 
     Args:
         url: an SQLAlchemy URL; `sqlite:///FILE` makes the folder of its file, `memory:` ends with the process.
-        busy_seconds: how long to wait for a lock or a free connection before giving up.
+        busy_seconds: how long to wait for a lock or a free connection of SQLite before giving up.
+        server_connections: how many connections to PostgreSQL there may be at once.
     Raises:
         ValueError: the URL is not one, or its driver is not installed.
         errors.BackendUnavailable (all methods): the database does not answer, or not in time.
         errors.StorageFull (writing methods): there is no space left.
     """
 
-    def __init__(self, url: str, busy_seconds: float = 5.0) -> None:
-        self._connections = Connections(url, busy_seconds)
+    def __init__(self, url: str, busy_seconds: float = 5.0, server_connections: int = 10) -> None:
+        self._connections = Connections(url, busy_seconds, server_connections)
         self._transaction = self._connections.transaction
         self.detectors = DetectorRows(self._connections)
 
@@ -77,7 +78,14 @@ class Database:
 
         Raises:
             ValueError: the database was made by a newer version of the program.
+            BackendUnavailable: it cannot be reached; the detail says why, for the operator's eyes.
         """
+        try:
+            self._migrate()
+        except errors.BackendUnavailable as problem:
+            raise errors.BackendUnavailable(f"The database does not answer: {reason(problem)}") from problem
+
+    def _migrate(self) -> None:
         with self._transaction() as connection:
             if _revision(connection) == HEAD:
                 return

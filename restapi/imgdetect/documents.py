@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -138,6 +139,6 @@ def place_of(cursor: str) -> tuple[int, str]:
         place = int(created_at), record_id
     except ValueError:
         place = -1, ""
-    if not 0 <= place[0] < 1 << 62:
+    if not (0 <= place[0] < 1 << 62 and re.fullmatch("[0-9a-f]{32}", place[1])):
         raise InvalidRequest.field("cursor", "should be the one that the answer before this gave under 'next'")
     return place

@@ -48,6 +48,8 @@ class Problem(Exception):
     slug = "internal-error"
     title = "Something went wrong on our side."
     retry_after_seconds: int | None = None
+    # What was asked for may have been done all the same: the database's answer to a COMMIT was lost.
+    may_be_done = False
 
     def __init__(self, detail: str = "", **members: Any) -> None:
         super().__init__(detail or self.title)

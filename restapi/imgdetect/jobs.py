@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -77,10 +77,9 @@ class Jobs:
         original.write()
         try:
             kept = self._database.add_job(job)
-        except Problem:
-            with suppress(Problem):  # as in Records.store
-                if self._database.get_job(job.id, owner) is None:
-                    self._service.records.forget(job.original_key)
+        except Problem as problem:
+            if not problem.may_be_done:  # as in Records.store
+                self._service.records.forget(job.original_key)
             raise
         if kept.id != job.id:
             self._service.records.forget(job.original_key)

@@ -7,7 +7,6 @@ without a row is harmless, and the sweep removes it.
 from __future__ import annotations
 
 import secrets
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, BinaryIO, NamedTuple
 
@@ -90,11 +89,9 @@ class Records:
             raise
         try:
             kept = self._database.add_record(record)
-        except Problem:
-            # The row may be there though its answer was lost; where even that cannot be told, the sweep will see.
-            with suppress(Problem):
-                if self._database.get_record(record.id, owner) is None:
-                    self.forget(*written)
+        except Problem as problem:
+            if not problem.may_be_done:  # else the row may be there, or still come: the sweep will see
+                self.forget(*written)
             raise
         if kept.id != record.id:  # the same request came twice at once, and the other was first
             self.forget(*written)

@@ -95,8 +95,7 @@ def _backends(settings: Settings) -> tuple[Storage, Database, Cache]:
     url = parse(settings.effective_storage_url)
     storage: Storage = module(storages, url).create(url.target, url.parameters)
     results = cache.create(settings.cache_url)
-    database = Database(settings.effective_database_url)
-    database.migrate()
+    database = Database(settings.effective_database_url, server_connections=settings.database_connections)
     return storage, database, results
 
 
@@ -115,7 +114,10 @@ def prove(settings: Settings) -> None:
     """
     create_detectors(settings)
     _, database, _ = _backends(settings)
-    database.close()
+    try:
+        database.migrate()
+    finally:
+        database.close()
 
 
 class DetectionService:
@@ -145,13 +147,18 @@ class DetectionService:
         self.cascades = Cascades(database, pool, self.detectors.keys(), limits)
 
     @classmethod
-    def open(cls, settings: Settings) -> DetectionService:
+    def open(cls, settings: Settings, *, proven: bool = False) -> DetectionService:
         """Build the service and the parts that the settings name.
 
+        Args:
+            proven: `prove` has seen to the database, which need not answer just now.
         Raises:
             ValueError: a setting names something that is not there.
+            BackendUnavailable: the database does not answer.
         """
         storage, database, results = _backends(settings)
+        if not proven:
+            database.migrate()
         pool = ProcessPool(
             nursery.Build(
                 Looker, (detector_urls(settings), settings.working_pixels), ("warm_up", settings.default_detector)

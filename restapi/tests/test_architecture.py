@@ -10,7 +10,7 @@ RANKS = (
     {"headers", "tiff", "boxes", "images", "annotate", "augment"},
     {
         *{"detectors", "storages", "queues", "cache", "pool"},
-        *{"database", "detector_rows", "schema", "connections", "migrations"},
+        *{"database", "detector_rows", "schema", "connections", "postgresql", "migrations"},
     },
     {"pipeline", "records", "documents", "cascades"},
     {"service"},
@@ -25,8 +25,9 @@ HOMES = {
     "cv2": {"images", "annotate", "augment", "boxes", "detectors/haar", "detectors/_engines"},
     "fasthaar": {"detectors/_engines"},
     "PIL": set(),  # headers are read with bounded walks of our own
-    "sqlalchemy": {"database", "detector_rows", "connections", "schema", "migrations"},
+    "sqlalchemy": {"database", "detector_rows", "connections", "postgresql", "schema", "migrations"},
     "alembic": {"database", "connections", "migrations"},
+    "psycopg": {"postgresql"},
     "cachetools": {"cache"},
     "prometheus_client": {"metrics"},
     "boto3": {"storages/s3"},
@@ -35,7 +36,7 @@ HOMES = {
     "click": {"cli"},
     "tqdm": {"cli"},
 }
-DATABASE = {"database", "detector_rows", "connections", "schema", "migrations"}
+DATABASE = {"database", "detector_rows", "connections", "postgresql", "schema", "migrations"}
 SEAMS = 2
 MAX_LINES = 400
 

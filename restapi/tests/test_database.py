@@ -12,6 +12,7 @@ from sqlalchemy import exc
 from imgdetect import database, schema
 from imgdetect.database import Database
 from imgdetect.detection import Job, Record
+from tests import postgres_server
 
 SECOND = 1_000_000
 DETECTIONS = [{"class_name": "face", "box": {"x": 1, "y": 2, "width": 3, "height": 4}, "score": -1.5}]
@@ -266,11 +267,22 @@ class InAFile:
         return Database(f"sqlite:///{Path(folder.name) / 'new folder' / 'rows.db'}")
 
 
+class InPostgres:
+    """A database of a real server; it ends with the test."""
+
+    def create(self):
+        return Database(self.enterContext(postgres_server.shared().fresh()))
+
+
 class MemoryRecordsTest(InMemory, RecordsContract, unittest.TestCase):
     pass
 
 
 class FileRecordsTest(InAFile, RecordsContract, unittest.TestCase):
+    pass
+
+
+class PostgresRecordsTest(InPostgres, RecordsContract, unittest.TestCase):
     pass
 
 

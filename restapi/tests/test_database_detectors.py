@@ -6,7 +6,7 @@ import unittest
 from imgdetect import schema
 from imgdetect.detection import UploadedCascade
 from imgdetect.errors import Conflict
-from tests.test_database import DatabaseContract, InAFile, InMemory, at_once
+from tests.test_database import DatabaseContract, InAFile, InMemory, InPostgres, at_once
 
 XML = "<opencv_storage>ä</opencv_storage>".encode()
 
@@ -101,6 +101,10 @@ class MemoryDetectorsTest(InMemory, DetectorsContract, unittest.TestCase):
 
 
 class FileDetectorsTest(InAFile, DetectorsContract, unittest.TestCase):
+    pass
+
+
+class PostgresDetectorsTest(InPostgres, DetectorsContract, unittest.TestCase):
     pass
 
 

@@ -5,7 +5,7 @@ import unittest
 
 from sqlalchemy import exc
 
-from tests.test_database import SECOND, DatabaseContract, InAFile, InMemory, a_job, a_record, at_once
+from tests.test_database import SECOND, DatabaseContract, InAFile, InMemory, InPostgres, a_job, a_record, at_once
 
 
 class JobsContract(DatabaseContract):
@@ -178,6 +178,10 @@ class MemoryJobsTest(InMemory, JobsContract, unittest.TestCase):
 
 
 class FileJobsTest(InAFile, JobsContract, unittest.TestCase):
+    pass
+
+
+class PostgresJobsTest(InPostgres, JobsContract, unittest.TestCase):
     pass
 
 

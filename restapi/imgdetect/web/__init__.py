@@ -50,7 +50,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_FORM_MEMORY_SIZE"] = FORM_TEXT_BYTES
     app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    service = DetectionService.open(settings)
+    # Gunicorn's master, which makes that folder, has migrated the database before it started its processes. One that
+    # is started later, in the place of another, must not depend on the database being there at that moment.
+    service = DetectionService.open(settings, proven=settings.pool_dir is not None)
     jobs = Jobs(service, settings.queue_url)
     app.extensions["imgdetect"] = Parts(service, jobs, Gate(settings), Housekeeping(service, jobs))
     app.extensions["imgdetect.readiness"] = operations.Readiness()
