@@ -11,11 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgdetect.detection import Box, Detection, Style
+from imgdetect import masks
+from imgdetect.detection import Box, ClassScore, Detection, Mask, Style
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]  # blue, green, red
 
+# How much of its colour lies over an object.
+_TINT = 0.45
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Letters that do not come apart into an ASCII letter and an accent.
 _LETTERS = str.maketrans(
@@ -25,14 +28,17 @@ _LETTERS = str.maketrans(
 _BLOCKS = 8
 
 
-def draw(image: Image, detections: Sequence[Detection], style: Style, label: bool) -> Image:
+def draw(
+    image: Image, detections: Sequence[Detection], style: Style, label: bool, classes: Sequence[ClassScore] = ()
+) -> Image:
     """Show the detections.
 
     Args:
         image: BGR, shape (height, width, 3); stays as it is.
         detections: boxes in pixels of `image`; they may reach over its border.
         style: `boxes` outlines each one, `blur` and `pixelate` make the whole box unrecognisable.
-        label: write class name and score at each box; only with style `boxes`.
+        label: write class name and score at each box, or the first class of `classes`; only with style `boxes`.
+        classes: what a classification says of the whole picture, the surest first.
     Returns:
         A new picture of the same shape.
     """
@@ -41,9 +47,14 @@ def draw(image: Image, detections: Sequence[Detection], style: Style, label: boo
         # Small boxes come last, so that none disappears under a large one.
         ordered = sorted(detections, key=lambda d: d.box.width * d.box.height, reverse=True)
         for detection in ordered:
+            if detection.mask:
+                _tint(canvas, detection.mask, detection.box, colour_of(detection.class_name))
+        for detection in ordered:
             _outline(canvas, detection.box, colour_of(detection.class_name))
         if label:
             _write_labels(canvas, ordered)
+            if classes:
+                _write_title(canvas, classes[0])
         return canvas
     hide = _blur if style == "blur" else _pixelate
     for detection in detections:
@@ -63,10 +74,15 @@ def colour_of(class_name: str) -> Colour:
 
 
 def label_of(detection: Detection) -> str:
-    """Class name and rounded score, in the characters that the font has."""
-    name = unicodedata.normalize("NFKD", detection.class_name.translate(_LETTERS))
-    name = "".join(c for c in name if " " <= c <= "~").strip()
-    return f"{name} {detection.score:.1f}".strip()
+    """Class name and confidence, or rounded score where there is none, in the characters that the font has."""
+    certainty = f"{detection.score:.1f}" if detection.confidence is None else f"{detection.confidence:.0%}"
+    return f"{_plain(detection.class_name)} {certainty}".strip()
+
+
+def _plain(text: str) -> str:
+    """A text in the characters that the font has."""
+    text = unicodedata.normalize("NFKD", text.translate(_LETTERS))
+    return "".join(c for c in text if " " <= c <= "~").strip()
 
 
 def _line_width(canvas: Image) -> int:
@@ -81,6 +97,35 @@ def _outline(canvas: Image, box: Box, colour: Colour) -> None:
         # A dark edge keeps the line apart from a background of its own colour.
         cv2.rectangle(canvas, *corners, (32, 32, 32), line + 2 * max(1, line // 3))
     cv2.rectangle(canvas, *corners, colour, line)
+
+
+def _tint(canvas: Image, mask: Mask, box: Box, colour: Colour) -> None:
+    """Lay a colour over the pixels of an object, so that both can be seen."""
+    height, width = canvas.shape[:2]
+    left, right = max(0, box.x), min(width, box.x + box.width)
+    top, bottom = max(0, box.y), min(height, box.y + box.height)
+    if (mask.height, mask.width) != (height, width) or left >= right or top >= bottom:
+        return
+    pixels = masks.decode(mask, left, right)[top:bottom]
+    region = canvas[top:bottom, left:right]
+    region[pixels] = np.rint(region[pixels] * (1 - _TINT) + np.array(colour) * _TINT).astype(np.uint8)
+
+
+def _write_title(canvas: Image, found: ClassScore) -> None:
+    """Write what the picture shows on a strip in its upper left corner, in letters small enough to fit."""
+    height, width = canvas.shape[:2]
+    text = f"{_plain(found.class_name)} {found.confidence:.0%}".strip()
+    scale = max(0.4, min(height, width) / 700)
+    (text_width, _), _ = cv2.getTextSize(text, _FONT, scale, max(1, round(scale * 1.7)))
+    scale *= min(1.0, 0.95 * width / text_width)
+    if scale < 0.2:
+        return  # nobody could read it
+    thickness = max(1, round(scale * 1.7))
+    (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
+    pad = max(1, round(text_height * 0.4))
+    colour = colour_of(found.class_name)
+    canvas[: text_height + baseline + 2 * pad, : text_width + 2 * pad] = colour
+    cv2.putText(canvas, text, (pad, pad + text_height), _FONT, scale, _ink_on(colour), thickness, cv2.LINE_AA)
 
 
 def _write_labels(canvas: Image, detections: Sequence[Detection]) -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from imgdetect import __version__, augment, config, documents, housekeeping, images, logs
 from imgdetect.config import Settings
-from imgdetect.detection import DetectOptions
+from imgdetect.detection import Detection, DetectOptions
 from imgdetect.errors import Problem
 from imgdetect.parameters import DetectParameters, validated
 from imgdetect.service import DetectionService, Look, detector_urls
@@ -72,6 +72,10 @@ def _refuse(message: str) -> Any:
 @click.option("--min-size", help="Smallest object: N or WIDTH,HEIGHT in pixels.")
 @click.option("--max-size", help="Largest object: N or WIDTH,HEIGHT in pixels.")
 @click.option("--equalize", is_flag=True, default=None, help="Equalize the histogram before looking.")
+@click.option("--confidence", help="Leave out what the detector is less sure of, 0 to 1; not for cascades.")
+@click.option("--iou-threshold", help="Overlap from which on two boxes are one object, 0 to 1; not for cascades.")
+@click.option("--classes", help="Only these classes: person,dog; not for cascades.")
+@click.option("--top-k", help="How many classes a classification names.")
 @click.option("--rotations", help="Degrees, clockwise, to turn the picture by before looking: 0,90,180,270.")
 @click.option("--roi", help="Look only inside X,Y,WIDTH,HEIGHT.")
 @click.option("--max-detections", help="Keep the best N.")
@@ -128,22 +132,33 @@ def _line(path: Path, look: Any, as_json: bool) -> str:
         total_ms = sum(outcome.timings_ms.values())
         document = documents.look_document(upload, outcome, cached=seen.cached, total_ms=total_ms)
         return json.dumps({"file": str(path)} | document)
-    return "\n".join([f"{path}: {_summary(seen)}", *_boxes(seen)])
+    return "\n".join([f"{path}: {_summary(seen)}", *_classes(seen), *_boxes(seen)])
 
 
 def _summary(look: Look) -> str:
     found = look.outcome.result.found
+    if look.outcome.result.classes:
+        return look.outcome.result.classes[0].class_name
     if not found and look.outcome.result.near_misses:
         return f"nothing found. {look.outcome.result.near_misses.get('hint', '')}".strip()
     return f"{found} found"
 
 
+def _classes(look: Look) -> list[str]:
+    return [f"  {c.class_name}, confidence {c.confidence:.3f}" for c in look.outcome.result.classes]
+
+
 def _boxes(look: Look) -> list[str]:
     return [
-        f"  {d.class_name} at x={d.box.x} y={d.box.y} width={d.box.width} height={d.box.height},"
-        f" {d.neighbors} neighbors, score {d.score:.2f}"
+        f"  {d.class_name} at x={d.box.x} y={d.box.y} width={d.box.width} height={d.box.height}, {_certainty(d)}"
         for d in look.outcome.result.detections
     ]
+
+
+def _certainty(found: Detection) -> str:
+    if found.confidence is None:
+        return f"{found.neighbors} neighbors, score {found.score:.2f}"
+    return f"confidence {found.confidence:.2f}"
 
 
 @main.command("augment")

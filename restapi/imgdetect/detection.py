@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 # Raised whenever the same bytes, detector and parameters would give another answer than before.
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 Style = Literal["boxes", "blur", "pixelate"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -47,6 +47,16 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Mask:
+    """The pixels of an object in the upright image, in COCO's two forms; masks.py makes and reads it."""
+
+    height: int  # of the whole image
+    width: int
+    counts: str  # run lengths down the columns, compressed as pycocotools does it
+    polygons: tuple[tuple[float, ...], ...] = ()  # x, y, x, y, ... of each outline; holes are filled
+
+
+@dataclass(frozen=True)
 class Detection:
     """One found object."""
 
@@ -57,6 +67,7 @@ class Detection:
     neighbors: int  # how many raw candidates were grouped into this box; 1 where there is no grouping
     confidence: float | None = None  # 0..1; None when the detector has none
     rotation: int = 0  # degrees, clockwise, by which the image was turned when the object was seen
+    mask: Mask | None = None  # None unless the detector's task is segmentation
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,10 @@ class DetectOptions:
     min_size: tuple[int, int] | None = None
     max_size: tuple[int, int] | None = None
     equalize: bool | None = None
+    confidence: float | None = None  # 0..1; less certain detections are left out
+    iou_threshold: float | None = None  # 0..1; boxes of a class that overlap this much mean the same object
+    classes: tuple[str, ...] | None = None  # class names; others are left out
+    top_k: int | None = None  # of a classification
     rotations: tuple[int, ...] = (0,)  # degrees, clockwise, -180..360
     roi: tuple[int, int, int, int] | None = None  # x, y, width, height; cut out before turning
     max_detections: int = 1000
@@ -108,7 +123,7 @@ class Facts:
     """What a client may know of a detector; JSON-serialisable by `asdict`."""
 
     name: str
-    engine: str  # "fasthaar" or "opencv"
+    engine: str  # "fasthaar", "opencv" or "onnxruntime"
     engine_version: str
     window_wh: tuple[int, int] | None  # smallest object it can see, pixels
     defaults: dict[str, Any]  # the values used where DetectOptions has None
@@ -124,7 +139,7 @@ class Outcome:
     processed: bytes  # the annotated picture, encoded
     processed_media_type: str
     timings_ms: dict[str, float]  # decode, detect, annotate, encode
-    engine: str  # what did the work: "fasthaar" or "opencv"
+    engine: str  # what did the work: "fasthaar", "opencv" or "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -196,12 +211,19 @@ class UploadedCascade:
 
 def result_from_dict(data: dict[str, Any]) -> DetectionResult:
     """The inverse of `asdict` for a DetectionResult that went through JSON."""
-    detections = tuple(Detection(**{**d, "box": Box(**d["box"])}) for d in data.get("detections", ()))
+    detections = tuple(_detection_from_dict(d) for d in data.get("detections", ()))
     classes = tuple(ClassScore(**c) for c in data.get("classes", ()))
     rest = {f.name: data[f.name] for f in fields(DetectionResult) if f.name in data}
     rest |= {"detections": detections, "classes": classes}
     rest["working_size_wh"] = tuple(data.get("working_size_wh", (0, 0)))
     return DetectionResult(**rest)
+
+
+def _detection_from_dict(data: dict[str, Any]) -> Detection:
+    mask = data.get("mask")
+    if mask:
+        mask = Mask(**{**mask, "polygons": tuple(tuple(polygon) for polygon in mask["polygons"])})
+    return Detection(**{**data, "box": Box(**data["box"]), "mask": mask})
 
 
 def clean_filename(name: str) -> str:

@@ -71,11 +71,22 @@ def _found(parameters: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]
         "detector": parameters["detector"],
         "engine": result["engine"],
         "parameters": parameters,
-        "detections": result["detections"],
+        "detections": [_detection(detection) for detection in result["detections"]],
         "found": result["found"],
+        "classes": result["classes"],
         "working_size": {"width": width, "height": height},
         "near_misses": result["near_misses"],
     }
+
+
+def _detection(detection: dict[str, Any]) -> dict[str, Any]:
+    """A detection; what a segmentation found of it is shown as COCO's datasets show it."""
+    mask = detection.get("mask")
+    shown = {name: value for name, value in detection.items() if name != "mask"}
+    if mask:
+        rle = {"size": [mask["height"], mask["width"]], "counts": mask["counts"]}
+        shown["segmentation"] = {"polygons": mask["polygons"], "rle": rle}
+    return shown
 
 
 def _effort(result: dict[str, Any], *, cached: bool, total_ms: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from imgdetect.errors import InvalidRequest
 
 MAX_SIDE = 16_384
 MAX_ROTATIONS = 16
+MAX_CLASSES = 100
 Model = TypeVar("Model", bound=BaseModel)
 _NUMBER = re.compile(r"-?\d{1,6}$")
 
@@ -49,6 +50,15 @@ def _rotations(value: str) -> tuple[int, ...]:
     return angles
 
 
+def _classes(value: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in value.split(","))
+    if not all(names) or len(names) > MAX_CLASSES or any(len(name) > 200 for name in names):
+        raise ValueError(f"should be up to {MAX_CLASSES} class names, separated by commas, such as person,dog")
+    if len(set(names)) != len(names):
+        raise ValueError("names the same class twice")
+    return names
+
+
 def is_cascade_name(text: str) -> bool:
     """Whether an uploaded cascade may have a name."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text) is not None
@@ -73,6 +83,7 @@ def _must_fit(min_size: tuple[int, int] | None, max_size: tuple[int, int] | None
 
 ScaleFactor = Annotated[float | None, Field(gt=1, le=4, allow_inf_nan=False)]
 MinNeighbors = Annotated[int | None, Field(ge=0, le=1000)]
+Share = Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)]
 SizeInPixels = Annotated[tuple[int, int] | None, BeforeValidator(_size)]
 
 
@@ -87,6 +98,10 @@ class DetectParameters(BaseModel):
     min_size: SizeInPixels = None
     max_size: SizeInPixels = None
     equalize: bool | None = None
+    confidence: Share = None
+    iou_threshold: Share = None
+    classes: Annotated[tuple[str, ...] | None, BeforeValidator(_classes)] = None
+    top_k: Annotated[int | None, Field(ge=1, le=1000)] = None
     rotations: Annotated[tuple[int, ...], BeforeValidator(_rotations)] = (0,)
     roi: Annotated[tuple[int, int, int, int] | None, BeforeValidator(_roi)] = None
     max_detections: Annotated[int, Field(ge=1, le=1000)] = 1000

@@ -13,6 +13,7 @@ from imgdetect.clock import timed
 from imgdetect.detection import Box, DetectOptions, Outcome, UploadedCascade
 from imgdetect.detectors import Detector, haar
 
+ONNX = "onnxruntime"
 PROCESSED_MEDIA_TYPE = "image/jpeg"
 
 
@@ -29,12 +30,14 @@ class Looker:
     Args:
         urls: the backend URL of each detector by name.
         working_pixels: larger images are scaled down to this many pixels for detection.
+        threads: how many threads a look may use, so that the children together do not use more than there are cores.
     """
 
-    def __init__(self, urls: Mapping[str, str], working_pixels: int) -> None:
+    def __init__(self, urls: Mapping[str, str], working_pixels: int, threads: int = 1) -> None:
         images.use_one_thread()
         self._urls = urls
         self._working_pixels = working_pixels
+        self._threads = threads
         self._detectors: dict[str, Detector] = {}
 
     def look(self, data: bytes, options: DetectOptions, uploaded: UploadedDetector | None = None) -> Outcome:
@@ -58,7 +61,7 @@ class Looker:
         with timed("detect", timings_ms):
             result = detector.detect(image, options)
         with timed("annotate", timings_ms):
-            picture = annotate.draw(image, result.detections, options.style, options.label)
+            picture = annotate.draw(image, result.detections, options.style, options.label, result.classes)
         with timed("encode", timings_ms):
             processed = images.encode(picture, PROCESSED_MEDIA_TYPE)
         return Outcome(result, asdict(options), processed, PROCESSED_MEDIA_TYPE, timings_ms, detector.facts.engine)
@@ -76,6 +79,11 @@ class Looker:
         options = self._detector(detector).resolve(DetectOptions(detector))
         self._detector(detector).detect(np.zeros((256, 256, 3), np.uint8), options)
 
+    def prepare(self, detector: str) -> None:
+        """Load what children can inherit: a network has threads of its own, which a fork would not copy."""
+        if self._detector(detector).facts.engine != ONNX:
+            self.warm_up(detector)
+
     def crop(self, data: bytes, box: Box, media_type: str) -> bytes:
         """Cut a box out of an encoded image."""
         image = images.decode(data)
@@ -87,5 +95,7 @@ class Looker:
 
     def _detector(self, name: str) -> Detector:
         if name not in self._detectors:
-            self._detectors[name] = detectors.create(name, self._urls[name], working_pixels=self._working_pixels)
+            self._detectors[name] = detectors.create(
+                name, self._urls[name], working_pixels=self._working_pixels, threads=self._threads
+            )
         return self._detectors[name]

@@ -13,7 +13,7 @@ from imgdetect.backends import module, parse
 from imgdetect.cache import Cache
 from imgdetect.cascades import Cascades, Limits
 from imgdetect.clock import timed
-from imgdetect.config import MAX_SIDE, Settings
+from imgdetect.config import MAX_SIDE, Settings, usable_cores
 from imgdetect.database import Database
 from imgdetect.detection import (
     RESULT_VERSION,
@@ -161,7 +161,9 @@ class DetectionService:
             database.migrate()
         pool = ProcessPool(
             nursery.Build(
-                Looker, (detector_urls(settings), settings.working_pixels), ("warm_up", settings.default_detector)
+                Looker,
+                (detector_urls(settings), settings.working_pixels, max(1, usable_cores() // settings.effective_slots)),
+                ("prepare", settings.default_detector),
             ),
             nursery.Limits(
                 children=settings.effective_slots,
@@ -247,7 +249,8 @@ class DetectionService:
         wait_ms = (time.perf_counter() - started) * 1000 - worked_ms
         outcome.timings_ms["wait"] = round(max(0.0, wait_ms), 3)
         metrics.observe_steps(outcome.timings_ms)
-        metrics.looks_total.labels(label, "found" if outcome.result.found else "nothing").inc()
+        found = outcome.result.found or outcome.result.classes
+        metrics.looks_total.labels(label, "found" if found else "nothing").inc()
         for detection in outcome.result.detections:
             metrics.detections_total.labels(label, _UPLOADED if cascade else detection.class_name).inc()
         self._results.set(key, _pack(outcome))

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imgdetect import annotate
-from imgdetect.detection import Box, Detection
+from imgdetect import annotate, masks
+from imgdetect.detection import Box, ClassScore, Detection
 
 STYLES = ("boxes", "blur", "pixelate")
 BACKGROUNDS = (0, 128, 255)
@@ -210,6 +211,50 @@ class HidingTest(unittest.TestCase):
             with self.subTest(style):
                 result = drawn(image, found(-20, 70, 60, 60), style=style)
                 self.assertEqual(changed(image, result), (0, 70, 40, 30))
+
+
+class NetworkTest(unittest.TestCase):
+    """What networks find: masks, confidences, and a class for the whole picture."""
+
+    def test_a_mask_is_tinted_inside_its_object_only(self):
+        bits = np.zeros((40, 60), bool)
+        bits[:, :20] = True
+        mask = masks.encode(bits, (30, 20), (120, 100))
+        detection = replace(found(30, 20, 60, 40), mask=mask)
+        image = np.full((100, 120, 3), 200, np.uint8)
+        plain, tinted = drawn(image, replace(detection, mask=None)), drawn(image, detection)
+        self.assertEqual(changed(plain, tinted), (31, 21, 19, 38))  # the rest of it lies under the outline
+        inside = tinted[40, 40].astype(int)
+        self.assertTrue(np.all(inside >= 0.5 * 200), "the picture has to be seen through it")
+        colour = np.array(annotate.colour_of("face"))
+        np.testing.assert_allclose(inside, 200 * 0.55 + colour * 0.45, atol=1)
+
+    def test_a_mask_of_another_picture_is_left_out(self):
+        mask = masks.encode(np.ones((5, 5), bool), (0, 0), (10, 10))
+        image = noise(50, 50)
+        with_it = drawn(image, replace(found(0, 0, 20, 20), mask=mask))
+        np.testing.assert_array_equal(with_it, drawn(image, found(0, 0, 20, 20)))
+
+    def test_a_label_shows_the_confidence_where_there_is_one(self):
+        self.assertEqual(annotate.label_of(replace(found(0, 0, 1, 1, score=0.87), confidence=0.87)), "face 87%")
+        self.assertEqual(annotate.label_of(found(0, 0, 1, 1, score=5.83)), "face 5.8")
+
+    def test_the_surest_class_stands_in_the_corner(self):
+        image = np.zeros((200, 300, 3), np.uint8)
+        classes = (ClassScore("tabby cat", 281, 0.7), ClassScore("sofa", 831, 0.2))
+        titled = annotate.draw(image, (), "boxes", True, classes)
+        x, y, width, height = changed(image, titled)
+        self.assertEqual((x, y), (0, 0))
+        self.assertLess(height, 60)
+        self.assertLess(width, 300)
+        np.testing.assert_array_equal(titled, annotate.draw(image, (), "boxes", True, classes[:1]))
+        np.testing.assert_array_equal(image, annotate.draw(image, (), "boxes", False, classes))
+
+    def test_a_long_class_name_fits_or_is_left_out(self):
+        classes = (ClassScore("a very long name " * 5, 1, 0.5),)
+        for size in ((400, 600), (60, 80), (1, 1)):
+            image = np.zeros((*size, 3), np.uint8)
+            self.assertEqual(annotate.draw(image, (), "boxes", True, classes).shape, image.shape)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "imgdetect"
 RANKS = (
     {"detection", "errors", "config", "backends", "breaker", "metrics", "logs", "clock", "parameters", "nursery"},
-    {"headers", "tiff", "boxes", "images", "annotate", "augment"},
+    {"headers", "tiff", "boxes", "masks", "images", "annotate", "augment"},
     {
         *{"detectors", "storages", "queues", "cache", "pool"},
         *{"database", "detector_rows", "schema", "connections", "postgresql", "migrations"},
@@ -22,7 +22,7 @@ HOMES = {
     "flask": {"web", "wsgi"},
     "werkzeug": {"web"},
     "flasgger": {"web"},
-    "cv2": {"images", "annotate", "augment", "boxes", "detectors/haar", "detectors/_engines"},
+    "cv2": {"images", "annotate", "augment", "boxes", "masks", "detectors/haar", "detectors/_engines"},
     "fasthaar": {"detectors/_engines"},
     "PIL": set(),  # headers are read with bounded walks of our own
     "sqlalchemy": {"database", "detector_rows", "connections", "postgresql", "schema", "migrations"},

@@ -176,6 +176,7 @@ class ParametersTest(unittest.TestCase):
                 self.assertEqual(answers, [False, True, True, False], name)
                 checked.add(name)
         numbers = {"scale_factor", "min_neighbors", "min_size", "max_size", "rotations", "max_detections"}
+        numbers |= {"confidence", "iou_threshold", "top_k"}
         self.assertEqual(checked, numbers)
         self.assertEqual(code(self.rows["style"][3]), list(get_args(Style)))
         for name in ("equalize", "label", "keep_original"):

@@ -54,6 +54,10 @@ class UploadTest(AppTest):
                 "min_size": [30, 40],
                 "max_size": [200, 200],
                 "equalize": True,
+                "confidence": None,
+                "iou_threshold": None,
+                "classes": None,
+                "top_k": None,
                 "rotations": [0, 90],
                 "roi": [1, 2, 50, 40],
                 "max_detections": 3,
@@ -142,6 +146,12 @@ class RefusalTest(AppTest):
             ("min_size", "99999999999999"),
             ("max_size", "x"),
             ("equalize", "perhaps"),
+            ("confidence", "1.1"),
+            ("confidence", "nan"),
+            ("iou_threshold", "-0.1"),
+            ("classes", "a,,b"),
+            ("classes", "a,a"),
+            ("top_k", "0"),
             ("rotations", "0,,90"),
             ("rotations", "0,360"),
             ("rotations", "361"),
@@ -155,6 +165,12 @@ class RefusalTest(AppTest):
         ):
             with self.subTest(name=name, value=value):
                 self.assertEqual(self.refused(**{name: value})["errors"][0]["field"], name)
+
+    def test_a_cascade_refuses_what_only_networks_have(self):
+        body = self.refused(confidence="0.5", iou_threshold="0.4", classes="face", top_k="3")
+        fields = {error["field"] for error in body["errors"]}
+        self.assertEqual(fields, {"confidence", "iou_threshold", "classes", "top_k"})
+        self.assertIn("min_neighbors says how strict", body["detail"])
 
     def test_sizes_that_contradict_each_other(self):
         self.assertIn("min_size", self.refused(min_size="50", max_size="40,60")["detail"])

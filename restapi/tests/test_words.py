@@ -10,7 +10,7 @@ from dataclasses import asdict
 import structlog
 
 from imgdetect import backends, errors, logs, queues, storages
-from imgdetect.detection import Box, ClassScore, Detection, DetectionResult, clean_filename, result_from_dict
+from imgdetect.detection import Box, ClassScore, Detection, DetectionResult, Mask, clean_filename, result_from_dict
 
 
 class BackendUrlTest(unittest.TestCase):
@@ -49,6 +49,11 @@ class ValuesTest(unittest.TestCase):
             (640, 480),
             {"hint": "x"},
         )
+        self.assertEqual(result_from_dict(json.loads(json.dumps(asdict(result)))), result)
+
+    def test_masks_survive_json(self):
+        mask = Mask(3, 4, "x", ((0.0, 1.0, 2.0, 3.5, 4.0, 5.0),))
+        result = DetectionResult((Detection("seg", "cat", Box(1, 2, 3, 4), 0.5, 1, 0.5, 0, mask),))
         self.assertEqual(result_from_dict(json.loads(json.dumps(asdict(result)))), result)
 
     def test_file_names_lose_folders_and_what_cannot_be_seen(self):

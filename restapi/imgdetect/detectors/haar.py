@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from imgdetect import boxes
 from imgdetect.backends import refuse_unknown
 from imgdetect.detection import Box, Detection, DetectionResult, DetectOptions, Facts, UploadedCascade
-from imgdetect.detectors import Image, _cascades
+from imgdetect.detectors import Image, _cascades, refuse
 from imgdetect.detectors._cascades import BUNDLED, MAX_BYTES, Bundled, CascadeFile, Size
 from imgdetect.detectors._engines import MAX_CANDIDATES, MISSING, Candidates, Engine, FastHaar, Grey, engine_of
 from imgdetect.detectors._trial import try_out
@@ -40,6 +40,13 @@ __all__ = [
     "uploaded",
 ]
 
+# What other detectors take and a cascade has not.
+_NOT_HERE = {
+    "confidence": "a cascade has no probabilities; min_neighbors says how strict it is",
+    "iou_threshold": "a cascade groups its candidates; min_neighbors says how",
+    "classes": "a cascade knows one class",
+    "top_k": "belongs to classification; max_detections keeps the best",
+}
 # The longest time that an uploaded cascade may take for a picture at one rotation.
 UPLOADED_SECONDS = 10.0
 # Boxes seen at different rotations that overlap this much (intersection over union) are the same object.
@@ -51,7 +58,9 @@ DARK, BRIGHT = 40, 225
 _MOST_PIXELS = 1 << 20  # no side of a picture is longer; OpenCV's sizes are 32-bit
 
 
-def create(name: str, target: str, parameters: dict[str, str], *, working_pixels: int) -> HaarDetector:
+def create(
+    name: str, target: str, parameters: dict[str, str], *, working_pixels: int, threads: int = 1
+) -> HaarDetector:
     """Build the detector of a bundled cascade's name or of a cascade file.
 
     Args:
@@ -60,6 +69,7 @@ def create(name: str, target: str, parameters: dict[str, str], *, working_pixels
         parameters: defaults that differ from the cascade's own: scale_factor, min_neighbors, min_size, max_size,
             equalize; class_name; engine.
         working_pixels: pictures that have more, or would when turned, are scaled down to this many pixels.
+        threads: not needed; a look uses one.
     Raises:
         ValueError: a bad parameter, or a file that is missing or no cascade; one line.
     """
@@ -200,7 +210,12 @@ class HaarDetector:
         self.fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def resolve(self, options: DetectOptions) -> DetectOptions:
-        """The options with every None that has a default replaced by it."""
+        """The options with every None that has a default replaced by it.
+
+        Raises:
+            InvalidRequest: an option that cascades do not have.
+        """
+        refuse(options, _NOT_HERE)
         return replace(options, **{k: v for k, v in self._defaults.items() if getattr(options, k) is None})
 
     def cost(self, size_wh: Size, options: DetectOptions) -> int:

@@ -66,7 +66,7 @@ function listenForPictures() {
 
 function showDefaults() {
   const defaults = JSON.parse(form.detector.selectedOptions[0]?.dataset.defaults || "{}");
-  for (const name of ["scale_factor", "min_neighbors", "min_size", "max_size"]) {
+  for (const name of ["scale_factor", "min_neighbors", "min_size", "max_size", "confidence", "iou_threshold", "top_k"]) {
     form[name].placeholder = defaults[name] == null ? "" : String(defaults[name]);
   }
 }
@@ -186,9 +186,10 @@ function copyOf(id) {
 }
 
 async function showResult(found, picture) {
-  const { image, detections } = found;
+  const { image, detections, classes } = found;
   const result = copyOf("result");
-  const summary = `${found.found || "Nothing"} found in ${image.filename || "the picture"}`;
+  const what = classes.length ? classes[0].class_name : `${found.found || "Nothing"} found`;
+  const summary = `${what} in ${image.filename || "the picture"}`;
   fill(result, {
     summary,
     facts: `${image.width} × ${image.height} pixels · ${found.detector} · ${found.timings_ms.total.toFixed(0)} ms`,
@@ -198,9 +199,11 @@ async function showResult(found, picture) {
   slot(result, "advice").hidden = !found.near_misses;
   slot(result, "list").hidden = !detections.length;
   slot(result, "rows").append(...detections.map(rowOf));
+  slot(result, "classes").hidden = !classes.length;
+  slot(result, "class-rows").append(...classes.map(classRowOf));
   showLinks(result, found);
   await showPicture(result, found, picture);
-  show(result, `${found.found || "Nothing"} found`);
+  show(result, what);
   scrollToAnswer();
   return summary;
 }
@@ -217,6 +220,12 @@ function rowOf({ class_name, box, neighbors, score, confidence }) {
   return row;
 }
 
+function classRowOf({ class_name, confidence }) {
+  const row = copyOf("class-row").querySelector("tr");
+  fill(row, { class: class_name, confidence: `${(confidence * 100).toFixed(1)} %` });
+  return row;
+}
+
 function showLinks(result, { image, parameters }) {
   for (const link of result.querySelectorAll("[data-link]")) link.href = image.links[link.dataset.link];
   const original = result.querySelector('[data-link="self"]');
@@ -225,12 +234,12 @@ function showLinks(result, { image, parameters }) {
   if (address) address.textContent = image.links.self;
 }
 
-async function showPicture(result, { image, detections }, picture) {
+async function showPicture(result, { image, detections, classes }, picture) {
   if (shownPicture) URL.revokeObjectURL(shownPicture);
   shownPicture = URL.createObjectURL(picture);
   const shown = slot(result, "picture");
   Object.assign(shown, { src: shownPicture, width: image.width, height: image.height });
-  shown.alt = `The picture with ${detections.length || "nothing"} marked`;
+  shown.alt = `The picture with ${classes.length ? "its class" : `${detections.length || "nothing"} marked`}`;
   await shown.decode().catch(() => {});
   const save = slot(result, "save");
   const stem = image.filename.replace(/\.[^.]*$/, "") || "picture";
