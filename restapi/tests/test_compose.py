@@ -67,6 +67,13 @@ class ComposeTest(unittest.TestCase):
                     self.assertIn(limit, service)
                 self.assertNotIn("privileged", service)
 
+    def test_a_database_starts_with_its_profile_only_and_takes_its_password_from_a_file(self) -> None:
+        postgres = self.services["postgres"]
+        self.assertEqual((postgres["profiles"], postgres["networks"]), (["full"], ["inside"]))
+        self.assertEqual([name for name in postgres["environment"] if "PASSWORD" in name], ["POSTGRES_PASSWORD_FILE"])
+        self.assertIn("healthcheck", postgres)
+        self.assertFalse(self.services["restapi"]["depends_on"]["postgres"]["required"])
+
     def test_nginx_sees_no_database_and_writes_no_picture(self) -> None:
         volumes = self.services["nginx"]["volumes"]
         self.assertEqual(volumes, ["images:/data/images:ro,nocopy", "${CERT_DIR:-certificate}:/certs"])
