@@ -34,13 +34,18 @@ set_default RATE_LIMIT 50 "$number|off" 'requests a second from one address, or 
 set_default RATE_BURST 100 "$number" 'a number of requests'
 set_default CONNECTIONS 64 "$number" 'a number of requests under way'
 set_default IMGDETECT_MAX_UPLOAD_BYTES 25000000 "$number" 'a number of bytes'
+set_default IMGDETECT_MAX_BATCH_BYTES 500000000 "$number" 'a number of bytes'
+set_default IMGDETECT_MAX_BATCH_IMAGES 1000 "$number" 'a number of images'
+set_default IMGDETECT_MAX_VIDEO_BYTES 500000000 "$number" 'a number of bytes'
 set_default CLIENT_SECONDS 15 "$number" 'a number of seconds'
 set_default UPSTREAM_SECONDS 75 "$number" 'a number of seconds'
+set_default LARGE_SECONDS 300 "$number" 'a number of seconds'
 set_default SHUTDOWN_SECONDS 35 "$number" 'a number of seconds'
 set_default WORKER_PROCESSES 2 'auto|[1-9][0-9]?' 'a number, or auto'
 set_default FILES_DIR /data/images "$path" 'an absolute path'
 set_default CERT_DIR /certs "$path" 'an absolute path'
 set_default RUN_DIR /tmp/nginx "$path" 'an absolute path'
+set_default SPOOL_DIR /spool "$path" 'an absolute path'
 set_default ACCESS_LOG /dev/stdout "$path|off" 'an absolute path, or off'
 set_default ERROR_LOG /dev/stderr "$path" 'an absolute path'
 set_default TLS_NAMES localhost '[A-Za-z0-9.*_ -]+' 'host names, separated by blanks'
@@ -49,12 +54,18 @@ nameserver=$(awk '$1 == "nameserver" { print ($2 ~ /:/) ? "[" $2 "]" : $2; exit 
 set_default RESOLVER "${nameserver:-127.0.0.11}" '[0-9.]+|\[[0-9a-f:.]+\]' 'the IP address of a name server'
 
 MAX_UPLOAD_BYTES=$IMGDETECT_MAX_UPLOAD_BYTES
+MAX_BATCH_BYTES=$IMGDETECT_MAX_BATCH_BYTES
+MAX_VIDEO_BYTES=$IMGDETECT_MAX_VIDEO_BYTES
+# A form is a little larger than the files in it.
 MAX_BODY_BYTES=$((MAX_UPLOAD_BYTES + 65536))
+MAX_BATCH_BODY_BYTES=$((MAX_BATCH_BYTES + 65536 + 1024 * IMGDETECT_MAX_BATCH_IMAGES))
+MAX_VIDEO_BODY_BYTES=$((MAX_VIDEO_BYTES + 65536 + 1024))
 PUBLIC_PORT=:$HTTPS_PORT
 [ "$HTTPS_PORT" != 443 ] || PUBLIC_PORT=
 RATE_PER_SECOND=$RATE_LIMIT
 [ "$RATE_LIMIT" != off ] || RATE_PER_SECOND=1
-export MAX_UPLOAD_BYTES MAX_BODY_BYTES PUBLIC_PORT RATE_PER_SECOND
+export MAX_UPLOAD_BYTES MAX_BODY_BYTES MAX_BATCH_BYTES MAX_BATCH_BODY_BYTES MAX_VIDEO_BYTES MAX_VIDEO_BODY_BYTES
+export PUBLIC_PORT RATE_PER_SECOND
 
 # A certificate of our own, for as long as nobody has put another one in its place.
 own=self-signed.imgdetect
@@ -84,7 +95,8 @@ if ! openssl x509 -in "$CERT_DIR/tls.crt" -noout -checkend 2592000 >/dev/null; t
     esac
 fi
 
-mkdir -p "$RUN_DIR"
+mkdir -p "$RUN_DIR" "$SPOOL_DIR" || fail "cannot make the folders $RUN_DIR and $SPOOL_DIR"
+[ -w "$SPOOL_DIR" ] || fail "cannot write to $SPOOL_DIR as user $(id -u)"
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 awk '{
     while (match($0, /[$][{][A-Z_]+[}]/)) {

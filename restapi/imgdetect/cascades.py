@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from imgdetect.database import Database, now_us
+from imgdetect.clock import now_us
+from imgdetect.database import Database
 from imgdetect.detection import UploadedCascade
 from imgdetect.detectors import Detector, haar
 from imgdetect.errors import (

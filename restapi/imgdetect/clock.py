@@ -1,10 +1,15 @@
-"""The timer of a step."""
+"""The time of day in the rows' unit, and the timer of a step."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def now_us() -> int:
+    """Microseconds since the epoch, as rows keep times."""
+    return time.time_ns() // 1000
 
 
 @contextmanager

@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     )
     cors_origins: str = Field("", description="Origins whose pages may call the API, separated by blanks")
     max_upload_bytes: int = Field(25_000_000, ge=1, description="Largest upload, bytes")
+    max_batch_bytes: int = Field(500_000_000, ge=1, description="Largest batch, bytes, as sent and as unpacked")
+    max_batch_images: int = Field(1000, ge=1, le=10_000, description="Most images of a batch")
+    max_video_bytes: int = Field(500_000_000, ge=1, description="Largest video, bytes")
+    spool_dir: Path | None = Field(None, description="Folder of large bodies on their way in; empty: the data folder")
     max_pixels: int = Field(25_000_000, ge=1, le=100_000_000, description="Largest image, pixels")
     working_pixels: int = Field(
         2_100_000, ge=10_000, description="Larger images are scaled down to this many pixels for detection"
@@ -106,6 +110,10 @@ class Settings(BaseSettings):
     @property
     def effective_storage_url(self) -> str:
         return self.storage_url or f"file:{(self.data_dir / 'images').absolute()}"
+
+    @property
+    def effective_spool_dir(self) -> Path:
+        return self.spool_dir or self.data_dir / "spool"
 
     @property
     def effective_slots(self) -> int:

@@ -55,7 +55,7 @@ class Connections:
             writes: it may write.
             busy_seconds: wait so long for the lock instead.
         Raises:
-            BackendUnavailable, StorageFull: the database's trouble, and nothing was changed, unless it says `may_be_done`.
+            BackendUnavailable, StorageFull: the database's trouble; nothing was changed unless it says `may_be_done`.
             exc.IntegrityError: a broken constraint.
         """
         seconds = self._busy_seconds if busy_seconds is None else busy_seconds

@@ -1,4 +1,4 @@
-"""The rows: records, jobs, named leases and uploaded cascades, in SQLite (the default) or PostgreSQL.
+"""The rows: records and named leases, and with job_rows.py and detector_rows.py all others, in SQLite or PostgreSQL.
 
 Each method is one transaction, and its WHERE clauses hold the owner wherever a client may have named the row. Writing
 transactions of SQLite begin with BEGIN IMMEDIATE: one that starts by reading could not become a writing one later.
@@ -6,16 +6,13 @@ transactions of SQLite begin with BEGIN IMMEDIATE: one that starts by reading co
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    and_,
     delete,
     exc,
     func,
@@ -30,29 +27,17 @@ from sqlalchemy import table as a_table
 from sqlalchemy.sql import column as a_column
 
 from imgdetect import errors
+from imgdetect.clock import now_us
 from imgdetect.connections import Connections, reason
-from imgdetect.detection import Job, JobState, Record
+from imgdetect.detection import Job, Record
 from imgdetect.detector_rows import DetectorRows
-from imgdetect.schema import HEAD, jobs, leases, records
+from imgdetect.job_rows import JobRows
+from imgdetect.schema import HEAD, leases, records
 
-MAX_ATTEMPTS = 3
-_UNFINISHED = ("queued", "running")
 _MIGRATION_SECONDS = 120.0
 _KEYS_AT_ONCE = 500
-_Where = tuple[ColumnElement[bool], ...]
 _NEWEST_FIRST = (records.c.created_at.desc(), records.c.id.desc())
 _OLDEST_FIRST = (records.c.created_at, records.c.id)
-
-
-def now_us() -> int:
-    """Microseconds since the epoch; the one clock of this module."""
-    return time.time_ns() // 1000
-
-
-class WorkerLost(errors.Problem):
-    """How a job ends whose workers vanished so often that the picture itself may be the reason."""
-
-    status, slug, title = 422, "worker-lost", "Every worker that tried this job was lost."
 
 
 class Database:
@@ -72,6 +57,7 @@ class Database:
         self._connections = Connections(url, busy_seconds, server_connections)
         self._transaction = self._connections.transaction
         self.detectors = DetectorRows(self._connections)
+        self.jobs = JobRows(self._connections)
 
     def migrate(self) -> None:
         """Bring the tables to the newest form; safe when several processes do so at once.
@@ -135,9 +121,10 @@ class Database:
 
     def find_idempotent(self, owner: str, key: str) -> Record | Job | None:
         """What an earlier request of the owner with the same idempotency key made."""
+        if job := self.jobs.find_idempotent(owner, key):
+            return job
         with self._transaction() as connection:
-            found = connection.execute(select(jobs).where(jobs.c.owner == owner, jobs.c.idempotency_key == key)).first()
-            return Job(**found._mapping) if found else _idempotent_record(connection, owner, key)
+            return _idempotent_record(connection, owner, key)
 
     def list_records(self, owner: str, limit: int, before: tuple[int, str] | None = None) -> list[Record]:
         """Records, newest first.
@@ -207,116 +194,15 @@ class Database:
             return int(connection.scalar(select(func.sum(records.c.stored_bytes))) or 0)
 
     def known_keys(self, keys: Sequence[str]) -> set[str]:
-        """Those of some artifact keys that a record or an unfinished job still points at."""
+        """Those of some artifact keys that a record or a job still points at."""
         known: set[str] = set()
         with self._transaction() as connection:
             for start in range(0, len(keys), _KEYS_AT_ONCE):
                 some = keys[start : start + _KEYS_AT_ONCE]
                 for column in (records.c.original_key, records.c.processed_key):
                     known.update(connection.scalars(select(column).where(column.in_(some))))
-                waiting = select(jobs.c.original_key).where(jobs.c.original_key.in_(some))
-                known.update(connection.scalars(waiting.where(jobs.c.state.in_(_UNFINISHED))))
+                known |= self.jobs.known_keys(connection, some)
         return known
-
-    # Jobs
-
-    def add_job(self, job: Job) -> Job:
-        """Insert a job; where its owner used its idempotency key before, the earlier job is returned instead."""
-        try:
-            with self._transaction(writes=True) as connection:
-                connection.execute(insert(jobs), vars(job))
-        except exc.IntegrityError:
-            mine = (jobs.c.owner == job.owner, jobs.c.idempotency_key == job.idempotency_key)
-            earlier = self._one_job(*mine) if job.idempotency_key is not None else None
-            if earlier is None:
-                raise
-            return earlier
-        return job
-
-    def get_job(self, job_id: str, owner: str) -> Job | None:
-        """One job."""
-        return self._one_job(jobs.c.id == job_id, jobs.c.owner == owner)
-
-    def delete_job(self, job_id: str) -> bool:
-        """Take back a job that nobody has claimed yet; returns whether it was there."""
-        with self._transaction(writes=True) as connection:
-            gone = delete(jobs).where(jobs.c.id == job_id, jobs.c.state == "queued")
-            return connection.execute(gone).rowcount == 1
-
-    def claim_job(self, job_id: str, lease_seconds: float, max_attempts: int = MAX_ATTEMPTS) -> Job | None:
-        """Begin an attempt at a job that is queued or was left by its worker; one caller among all gets it."""
-        now = now_us()
-        free = or_(jobs.c.state == "queued", and_(jobs.c.state == "running", jobs.c.lease_until < now))
-        return self._change_job(
-            (jobs.c.id == job_id, free, jobs.c.attempts < max_attempts),
-            {"state": "running", "attempts": jobs.c.attempts + 1, "lease_until": now + _us(lease_seconds)},
-        )
-
-    def renew_lease(self, job_id: str, attempt: int, lease_seconds: float) -> bool:
-        """Keep an attempt; False when it is not the running one any more."""
-        changed = self._change_job(_attempt(job_id, attempt), {"lease_until": now_us() + _us(lease_seconds)})
-        return changed is not None
-
-    def finish_job(
-        self,
-        job_id: str,
-        attempt: int,
-        state: JobState,
-        problem: dict[str, Any] | None = None,
-        record: Record | None = None,
-    ) -> bool:
-        """End a job, and insert the record it made, in one transaction.
-
-        The record is stored without an idempotency key: the job has it, and leads to the record.
-
-        Returns:
-            False, with nothing changed, when the attempt is not the running one any more.
-        """
-        ended = _ended(state, problem) | {"record_id": record.id if record else None}
-        with self._transaction(writes=True) as connection:
-            done = connection.execute(update(jobs).where(*_attempt(job_id, attempt)).values(ended)).rowcount == 1
-            if done and record:
-                connection.execute(insert(records), vars(replace(record, idempotency_key=None)))
-            return done
-
-    def release_job(self, job_id: str, attempt: int, *, uncounted: bool = False) -> bool:
-        """Give a running job back to the queue.
-
-        Args:
-            uncounted: the attempt does not count, for it was cut short by a shutdown.
-        """
-        attempts = attempt - 1 if uncounted else attempt
-        changed = self._change_job(
-            _attempt(job_id, attempt), {"state": "queued", "lease_until": 0, "attempts": attempts}
-        )
-        return changed is not None
-
-    def cancel_job(self, job_id: str, owner: str) -> Job | None:
-        """Cancel a job; returns it with its `original_key`, or None when it is not there or has ended already."""
-        mine = (jobs.c.id == job_id, jobs.c.owner == owner, jobs.c.state.in_(_UNFINISHED))
-        ended = self._end_jobs(mine, _ended("cancelled"))
-        return ended[0] if ended else None
-
-    def resubmittable(self, limit: int, queued_before: int, max_attempts: int = MAX_ATTEMPTS) -> list[str]:
-        """The ids of jobs, oldest first, that are queued since before a time or were left by their worker."""
-        lost = or_(
-            and_(jobs.c.state == "queued", jobs.c.created_at < queued_before),
-            and_(jobs.c.state == "running", jobs.c.lease_until < now_us()),
-        )
-        chosen = select(jobs.c.id).where(lost, jobs.c.attempts < max_attempts).order_by(jobs.c.created_at).limit(limit)
-        with self._transaction() as connection:
-            return list(connection.scalars(chosen))
-
-    def fail_exhausted(self, max_attempts: int = MAX_ATTEMPTS) -> list[Job]:
-        """End the jobs that nobody works on and that have no attempt left; returns them with their `original_key`."""
-        left = or_(jobs.c.state == "queued", and_(jobs.c.state == "running", jobs.c.lease_until < now_us()))
-        problem = WorkerLost(f"The job was tried {max_attempts} times.").document()
-        return self._end_jobs((left, jobs.c.attempts >= max_attempts), _ended("failed", problem))
-
-    def delete_jobs_older_than(self, finished_before: int) -> int:
-        """Remove jobs that ended before a time; returns how many. Their records stay."""
-        with self._transaction(writes=True) as connection:
-            return connection.execute(delete(jobs).where(jobs.c.finished_at < finished_before)).rowcount
 
     # Leases
 
@@ -344,36 +230,9 @@ class Database:
         with self._transaction() as connection:
             return [Record(**row._mapping) for row in connection.execute(chosen)]
 
-    def _one_job(self, *where: ColumnElement[bool]) -> Job | None:
-        with self._transaction() as connection:
-            row = connection.execute(select(jobs).where(*where)).first()
-            return Job(**row._mapping) if row else None
-
-    def _change_job(self, where: _Where, values: dict[str, Any]) -> Job | None:
-        """Change the one job that fits, by one statement; returns it as it is now."""
-        with self._transaction(writes=True) as connection:
-            row = connection.execute(update(jobs).where(*where).values(values).returning(jobs)).first()
-            return Job(**row._mapping) if row else None
-
-    def _end_jobs(self, where: _Where, values: dict[str, Any]) -> list[Job]:
-        """Change all jobs that fit; returns them as they are now, but with their `original_key`."""
-        with self._transaction(writes=True) as connection:
-            found = [Job(**row._mapping) for row in connection.execute(select(jobs).where(*where).with_for_update())]
-            connection.execute(update(jobs).where(jobs.c.id.in_([job.id for job in found])).values(values))
-        return [replace(job, **values | {"original_key": job.original_key}) for job in found]
-
 
 def _us(seconds: float) -> int:
     return int(seconds * 1_000_000)
-
-
-def _attempt(job_id: str, attempt: int) -> _Where:
-    return (jobs.c.id == job_id, jobs.c.attempts == attempt, jobs.c.state == "running")
-
-
-def _ended(state: JobState, problem: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What changes in the row of a job that ends."""
-    return {"state": state, "problem": problem, "finished_at": now_us(), "lease_until": 0, "original_key": None}
 
 
 def _idempotent_record(connection: Connection, owner: str, key: str | None) -> Record | None:

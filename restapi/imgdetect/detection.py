@@ -18,6 +18,8 @@ RESULT_VERSION = 2
 
 Style = Literal["boxes", "blur", "pixelate"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+JobKind = Literal["image", "batch", "video"]
+CallbackState = Literal["pending", "delivered", "failed"]
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Job:
-    """A queued request."""
+    """A queued request, or one picture of a batch, whose parent is the request."""
 
     id: str
     owner: str
@@ -186,6 +188,18 @@ class Job:
     finished_at: int | None = None
     idempotency_key: str | None = None
     request_hash: str | None = None
+    kind: JobKind = "image"
+    parent_id: str | None = None  # of the batch, where this is one of its pictures
+    position: int | None = None  # in the batch, from 0
+    total: int | None = None  # of what there is to do; with the next two None where nothing is counted
+    done: int | None = None
+    failed: int | None = None
+    # Files that the job made, by name: {"key", "media_type", "size_bytes", "filename"}; keys begin with the job's id.
+    artifacts: dict[str, Any] | None = None
+    callback_url: str | None = None  # who is told when the job has ended
+    callback_state: CallbackState | None = None
+    callback_attempts: int | None = None
+    callback_at: int | None = None  # when the next attempt is due; None when none is
 
 
 @dataclass(frozen=True)

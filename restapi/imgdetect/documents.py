@@ -98,12 +98,20 @@ def job_document(job: Job) -> dict[str, Any]:
     links = {"self": job_path(job.id), "image": image_path(job.record_id) if job.record_id else None}
     return {
         "id": job.id,
+        "kind": job.kind,
         "state": job.state,
         "created_at": _time(job.created_at),
         "attempts": job.attempts,
+        "progress": _progress(job),
         "links": links,
         "problem": job.problem,
     }
+
+
+def _progress(job: Job) -> dict[str, int] | None:
+    if job.total is None:
+        return None
+    return {"total": job.total, "done": job.done or 0, "failed": job.failed or 0}
 
 
 def detector_path(name: str) -> str:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from imgdetect import logs, metrics
-from imgdetect.database import now_us
+from imgdetect.clock import now_us
 from imgdetect.detection import Record
 from imgdetect.jobs import Jobs
 from imgdetect.service import DetectionService
@@ -45,10 +45,11 @@ def prune(service: DetectionService) -> Pruned:
                 break
             records += _delete(service, _enough(oldest, excess))
     files = _sweep(service)
-    jobs = database.delete_jobs_older_than(now_us() - int(ENDED_JOB_DAYS * _DAY_US))
-    for what, count in (("records", records), ("files", files), ("jobs", jobs)):
+    gone = database.jobs.delete_older_than(now_us() - int(ENDED_JOB_DAYS * _DAY_US))
+    service.records.forget(*gone.keys)
+    for what, count in (("records", records), ("files", files + len(gone.keys)), ("jobs", gone.jobs)):
         metrics.pruned_total.labels(what).inc(count)
-    return Pruned(records, files, jobs)
+    return Pruned(records, files + len(gone.keys), gone.jobs)
 
 
 def _enough(oldest: list[Record], excess: int) -> list[Record]:

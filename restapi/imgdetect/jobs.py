@@ -1,4 +1,4 @@
-"""Asynchronous uploads: the original is kept, a row is queued, and a worker does the same `look` later.
+"""Asynchronous work: a row is queued, a worker claims it and does what its kind asks for.
 
 The state of a job lives in the database alone. A worker claims a job for one attempt under a lease that it renews
 while it works; a job whose lease ran out is submitted again, by any process, until its attempts are used up.
@@ -7,15 +7,16 @@ while it works; a job whose lease ran out is submitted again, by any process, un
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from imgdetect import logs, metrics, queues
 from imgdetect.backends import module, parse
-from imgdetect.database import now_us
-from imgdetect.detection import DetectOptions, Job, Upload
+from imgdetect.clock import now_us
+from imgdetect.database import Database
+from imgdetect.detection import DetectOptions, Job, Record, Upload
 from imgdetect.errors import Busy, Conflict, InternalError, NotFound, Problem
 from imgdetect.queues import JobQueue
 from imgdetect.records import Idempotency, new_id, new_record
@@ -28,19 +29,71 @@ MAX_ATTEMPTS = 3
 RESUBMIT_AFTER_SECONDS = 60.0
 
 
+class AttemptLost(Exception):
+    """The job was cancelled, or its lease ran out and another attempt has taken over: nobody wants this one's work."""
+
+
+class Attempt:
+    """One attempt at a job, for the handler that makes it."""
+
+    def __init__(self, database: Database, job: Job) -> None:
+        self.job = job
+        self.lost = False  # whether the work is wanted no more; known within a third of the lease at the latest
+        self._database = database
+
+    def report(self, *, done: int, failed: int = 0, total: int | None = None) -> None:
+        """Say how far the job is, which also renews its lease.
+
+        Args:
+            total: None leaves it as it is.
+        Raises:
+            AttemptLost: the job was cancelled, or is another attempt's by now.
+        """
+        progress = {"done": done, "failed": failed} | ({} if total is None else {"total": total})
+        if not self.renew(progress):
+            raise AttemptLost(self.job.id)
+
+    def renew(self, progress: dict[str, int] | None = None) -> bool:
+        """Keep the lease; False when the attempt is not the running one any more."""
+        if not self._database.jobs.renew(self.job.id, self.job.attempts, LEASE_SECONDS, progress):
+            self.lost = True
+        return not self.lost
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a handler made of its job; its files are in the storage already, and their keys begin with the job's id."""
+
+    record: Record | None = None
+    artifacts: dict[str, Any] = field(default_factory=dict)  # as Job.artifacts
+
+    @property
+    def keys(self) -> list[str | None]:
+        """The files that are of no use unless the job ends as done."""
+        return [self.record.processed_key if self.record else None, *(a["key"] for a in self.artifacts.values())]
+
+
+# Does a job of its kind, or raises the Problem that it fails with; what it has stored by then, it removes itself.
+Handler = Callable[[Attempt], Made]
+
+
 class Jobs:
     """Takes jobs in and runs them.
 
     Args:
         service: does the work.
         queue_url: who calls `run`, for example `threads:?workers=1`.
+        handlers: what does jobs of other kinds than `image`.
     Raises:
         ValueError: the URL names no queue.
     """
 
-    def __init__(self, service: DetectionService, queue_url: str) -> None:
+    def __init__(
+        self, service: DetectionService, queue_url: str, handlers: Mapping[str, Handler] | None = None
+    ) -> None:
         self._service = service
-        self._database = service.database
+        self._rows = service.database.jobs
+        self._handlers = {"image": self._look} | dict(handlers or {})
         self.queue = create_queue(queue_url, self.run)
 
     def submit(
@@ -52,20 +105,15 @@ class Jobs:
         keep_original: bool = True,
         idempotency: Idempotency | None = None,
     ) -> Job:
-        """Take a job in; where the same request came at once before, the job that it made.
+        """Take a picture in; where the same request came at once before, the job that it made.
 
         Raises:
             Problem: the options do not fit the upload, or there is no room for another job.
         """
         self._service.admit(upload, options, owner)
         original = self._service.records.new_original(upload)
-        job = Job(
-            id=new_id(),
-            owner=owner,
-            created_at=now_us(),
-            state="queued",
-            attempts=0,
-            lease_until=0,
+        job = new_job(
+            owner,
             filename=upload.filename,
             media_type=upload.media_type,
             original_key=original.key,
@@ -75,103 +123,142 @@ class Jobs:
             request_hash=idempotency.request_hash if idempotency else None,
         )
         original.write()
+        return self.add(job)
+
+    def add(self, job: Job, children: Sequence[Job] = ()) -> Job:
+        """Add a job whose originals are stored, and hand it to the queue.
+
+        Args:
+            children: where it is a batch, its pictures.
+        Returns:
+            The job as it is now; where its owner used its idempotency key before, the earlier one.
+        Raises:
+            Problem: there is no room for it; nothing is left of it then.
+        """
+        written = [row.original_key for row in (job, *children)]
         try:
-            kept = self._database.add_job(job)
+            kept = self._rows.add(job, children)
         except Problem as problem:
             if not problem.may_be_done:  # as in Records.store
-                self._service.records.forget(job.original_key)
+                self._service.records.forget(*written)
             raise
         if kept.id != job.id:
-            self._service.records.forget(job.original_key)
+            self._service.records.forget(*written)
             return kept
         try:
-            self.queue.submit(job.id)
+            self._hand_over(job)
         except Problem:
-            self._database.delete_job(job.id)
-            self._service.records.forget(job.original_key)
-            raise
-        return self.get(job.id, owner)
+            if self._rows.take_back(job.id):
+                self._service.records.forget(*written)
+                raise
+        return self.get(job.id, job.owner)
 
     def get(self, job_id: str, owner: str) -> Job:
         """The job of an id."""
-        if job := self._database.get_job(job_id, owner):
+        if job := self._rows.get(job_id, owner):
             return job
         raise NotFound("There is no job with this id.")
 
     def cancel(self, job_id: str, owner: str) -> None:
-        """Cancel a job.
+        """Cancel a job; of a batch, what was not begun.
 
         Raises:
             Conflict: it has ended already.
         """
-        job = self._database.cancel_job(job_id, owner)
-        if job is None:
+        cancelled = self._rows.cancel(job_id, owner)
+        if not cancelled:
             raise Conflict(f"The job is {self.get(job_id, owner).state} and cannot be cancelled any more.")
-        self._service.records.forget(job.original_key)
-        metrics.jobs_total.labels("cancelled").inc()
+        for job in cancelled:
+            self._ended(job)
 
     def run(self, job_id: str) -> None:
         """Claim a job and do it; never raises. A job that somebody else has claimed or ended is left alone."""
         try:
-            job = self._database.claim_job(job_id, LEASE_SECONDS, MAX_ATTEMPTS)
+            job = self._rows.claim(job_id, LEASE_SECONDS, MAX_ATTEMPTS)
             if job is not None:
-                with self._renewed(job):
-                    self._attempt(job)
+                with self._renewed(job) as attempt:
+                    self._attempt(attempt)
+                if job.parent_id and (following := self._rows.next_in_lane(job)):
+                    self.queue.submit(following)
+        except Busy:
+            log.info("queue full; the rest of the batch is submitted later", job_id=job_id)
         except Exception:
             log.exception("job left for another attempt", job_id=job_id)
 
     def recover(self) -> None:
         """Submit lost jobs again and end those that have used up their attempts; every process does so now and then."""
-        for job in self._database.fail_exhausted(MAX_ATTEMPTS):
-            self._ended(job, "failed")
-        for job_id in self._database.resubmittable(100, now_us() - int(RESUBMIT_AFTER_SECONDS * 1e6)):
+        for job in self._rows.fail_exhausted(MAX_ATTEMPTS):
+            self._ended(job)
+        before = now_us() - int(RESUBMIT_AFTER_SECONDS * 1e6)
+        lost = self._rows.resubmittable(100, before)
+        for batch_id in self._rows.idle_batches(10, before):
+            lost += self._rows.heads(batch_id)
+        for job_id in lost:
             self.queue.submit(job_id)
 
-    def _attempt(self, job: Job) -> None:
-        service = self._service
+    def _hand_over(self, job: Job) -> None:
+        if job.kind != "batch":
+            self.queue.submit(job.id)
+            return
+        for child_id in self._rows.heads(job.id):
+            self.queue.submit(child_id)
+
+    def _look(self, attempt: Attempt) -> Made:
+        """Look at the one picture of a job, and keep what was seen."""
+        service, job = self._service, attempt.job
+        with service.storage.open(str(job.original_key)) as stream:
+            data = stream.read()
+        upload = service.read_upload(data, job.filename)
+        outcome = service.look(upload, options_from_dict(job.options), job.owner).outcome
+        record = new_record(upload, outcome, job.owner, original_key=job.original_key if job.keep_original else None)
+        service.storage.put(str(record.processed_key), outcome.processed, outcome.processed_media_type)
+        return Made(record)
+
+    def _attempt(self, attempt: Attempt) -> None:
+        job = attempt.job
         try:
-            with service.storage.open(str(job.original_key)) as stream:
-                data = stream.read()
-            upload = service.read_upload(data, job.filename)
-            outcome = service.look(upload, options_from_dict(job.options), job.owner).outcome
-            key = job.original_key if job.keep_original else None
-            record = new_record(upload, outcome, job.owner, original_key=key)
-            service.storage.put(str(record.processed_key), outcome.processed, outcome.processed_media_type)
+            made = self._handlers[job.kind](attempt)
+        except AttemptLost:
+            log.info("attempt given up", job_id=job.id, attempt=job.attempts)
         except Problem as problem:
             self._failed(job, problem)
         except Exception:
             log.exception("job failed", job_id=job.id, attempt=job.attempts)
             self._failed(job, InternalError())
         else:
-            if self._database.finish_job(job.id, job.attempts, "done", record=record):
+            kept = made.record.original_key if made.record else None
+            artifacts = made.artifacts or None
+            if self._rows.finish(job.id, job.attempts, "done", record=made.record, artifacts=artifacts):
                 metrics.jobs_total.labels("done").inc()
-                if not job.keep_original:
-                    service.records.forget(job.original_key)
+                if job.original_key != kept:
+                    self._service.records.forget(job.original_key)
             else:  # cancelled, or the lease ran out and another attempt has taken over
-                service.records.forget(record.processed_key)
+                self._service.records.forget(*made.keys)
 
     def _failed(self, job: Job, problem: Problem) -> None:
         """Give a job back while the fault is ours and attempts are left, else end it."""
         if isinstance(problem, Busy):  # nobody has looked at it: the line was full, or this process is being stopped
-            self._database.release_job(job.id, job.attempts, uncounted=True)
+            self._rows.release(job.id, job.attempts, uncounted=True)
         elif problem.status >= 500 and job.attempts < MAX_ATTEMPTS:
-            self._database.release_job(job.id, job.attempts)
-        elif self._database.finish_job(job.id, job.attempts, "failed", problem=problem.document()):
-            self._ended(job, "failed")
+            self._rows.release(job.id, job.attempts)
+        elif self._rows.finish(job.id, job.attempts, "failed", problem=problem.document()):
+            self._service.records.forget(job.original_key)
+            metrics.jobs_total.labels("failed").inc()
 
-    def _ended(self, job: Job, state: str) -> None:
+    def _ended(self, job: Job) -> None:
         self._service.records.forget(job.original_key)
-        metrics.jobs_total.labels(state).inc()
+        metrics.jobs_total.labels(job.state).inc()
 
     @contextmanager
-    def _renewed(self, job: Job) -> Iterator[None]:
+    def _renewed(self, job: Job) -> Iterator[Attempt]:
         """Renew the lease of a job for as long as the block runs."""
         done = threading.Event()
+        attempt = Attempt(self._service.database, job)
 
         def renew() -> None:
             while not done.wait(LEASE_SECONDS / 3):
                 try:
-                    if not self._database.renew_lease(job.id, job.attempts, LEASE_SECONDS):
+                    if not attempt.renew():
                         return
                 except Problem:
                     log.warning("lease not renewed", job_id=job.id)
@@ -179,10 +266,15 @@ class Jobs:
         thread = threading.Thread(target=renew, name=f"lease-{job.id[:8]}", daemon=True)
         thread.start()
         try:
-            yield
+            yield attempt
         finally:
             done.set()
             thread.join()
+
+
+def new_job(owner: str, **fields: Any) -> Job:
+    """A job that waits; the fields are those of Job that say what it is about."""
+    return Job(id=new_id(), owner=owner, created_at=now_us(), state="queued", attempts=0, lease_until=0, **fields)
 
 
 def create_queue(queue_url: str, run: Callable[[str], None]) -> JobQueue:

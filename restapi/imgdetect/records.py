@@ -11,7 +11,8 @@ from dataclasses import asdict
 from typing import Any, BinaryIO, NamedTuple
 
 from imgdetect import logs
-from imgdetect.database import Database, now_us
+from imgdetect.clock import now_us
+from imgdetect.database import Database
 from imgdetect.detection import Job, Outcome, Record, Upload, sha256_of
 from imgdetect.errors import Conflict, NotFound, Problem
 from imgdetect.images import ACCEPTED
@@ -240,6 +241,16 @@ def result_document(outcome: Outcome) -> dict[str, Any]:
 def new_id() -> str:
     """A fresh random id, 32 hexadecimal digits."""
     return secrets.token_hex(16)
+
+
+def artifact_key(job_id: str, name: str, extension: str) -> str:
+    """A fresh key for a file that a job made; the sweep finds the job by it.
+
+    Args:
+        name: lower-case letters, digits and dashes.
+        extension: with its dot.
+    """
+    return f"{job_id}.{name}-{secrets.token_hex(4)}{extension}"
 
 
 def _processed_key(record_id: str, media_type: str) -> str:

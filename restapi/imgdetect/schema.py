@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
 # The newest migration in migrations/versions.
-HEAD = "0002"
+HEAD = "0003"
 
 metadata = MetaData()
 _json = JSON(none_as_null=True)
@@ -60,8 +60,21 @@ jobs = Table(
     Column("finished_at", BigInteger),
     Column("idempotency_key", Text),
     Column("request_hash", Text),
+    Column("kind", Text, nullable=False),
+    Column("parent_id", Text),
+    Column("position", Integer),
+    Column("total", Integer),
+    Column("done", Integer),
+    Column("failed", Integer),
+    Column("artifacts", _json),
+    Column("callback_url", Text),
+    Column("callback_state", Text),
+    Column("callback_attempts", Integer),
+    Column("callback_at", BigInteger),
     Index("jobs_by_state", "state", "created_at"),
     Index("jobs_by_end", "finished_at"),
+    Index("jobs_of_parent", "parent_id", "position"),
+    Index("jobs_by_callback", "callback_at"),
     Index("jobs_idempotent", "owner", "idempotency_key", unique=True),
     Index("jobs_of_original", "original_key"),
 )

@@ -50,6 +50,7 @@ class NginxServer:
             "FILES_DIR": str(files),
             "CERT_DIR": str(self.root / "certs"),
             "RUN_DIR": str(self.root / "run"),
+            "SPOOL_DIR": str(self.root / "spool"),
             "ACCESS_LOG": str(self.log_path),
             "ERROR_LOG": str(self.error_path),
         } | settings

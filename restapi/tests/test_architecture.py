@@ -10,7 +10,7 @@ RANKS = (
     {"headers", "tiff", "boxes", "masks", "images", "annotate", "augment"},
     {
         *{"detectors", "storages", "queues", "cache", "pool"},
-        *{"database", "detector_rows", "schema", "connections", "postgresql", "migrations"},
+        *{"database", "detector_rows", "job_rows", "schema", "connections", "postgresql", "migrations"},
     },
     {"pipeline", "records", "documents", "cascades"},
     {"service"},
@@ -25,7 +25,7 @@ HOMES = {
     "cv2": {"images", "annotate", "augment", "boxes", "masks", "detectors/haar", "detectors/_engines"},
     "fasthaar": {"detectors/_engines"},
     "PIL": set(),  # headers are read with bounded walks of our own
-    "sqlalchemy": {"database", "detector_rows", "connections", "postgresql", "schema", "migrations"},
+    "sqlalchemy": {"database", "detector_rows", "job_rows", "connections", "postgresql", "schema", "migrations"},
     "alembic": {"database", "connections", "migrations"},
     "psycopg": {"postgresql"},
     "cachetools": {"cache"},
@@ -36,7 +36,7 @@ HOMES = {
     "click": {"cli"},
     "tqdm": {"cli"},
 }
-DATABASE = {"database", "detector_rows", "connections", "postgresql", "schema", "migrations"}
+DATABASE = {"database", "detector_rows", "job_rows", "connections", "postgresql", "schema", "migrations"}
 SEAMS = 2
 MAX_LINES = 400
 

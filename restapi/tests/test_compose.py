@@ -31,11 +31,12 @@ class ComposeTest(unittest.TestCase):
         read = set(re.findall(r"^set_default (\w+)", script, re.MULTILINE))
         self.assertLessEqual(set(self.services["nginx"]["environment"]), read)
 
-    def test_nginx_and_the_service_agree_on_the_largest_upload(self) -> None:
-        default = Settings.model_fields["max_upload_bytes"].default
+    def test_nginx_and_the_service_agree_on_the_largest_uploads(self) -> None:
         script = (ROOT / "nginx" / "start.sh").read_text(encoding="utf-8")
-        self.assertIn(f"set_default IMGDETECT_MAX_UPLOAD_BYTES {default} ", script)
-        self.assertIn(f"${{IMGDETECT_MAX_UPLOAD_BYTES:-{default}}}", self.text)
+        for setting in ("max_upload_bytes", "max_batch_bytes", "max_batch_images", "max_video_bytes"):
+            name, default = f"{PREFIX}{setting}".upper(), Settings.model_fields[setting].default
+            self.assertIn(f"set_default {name} {default} ", script)
+            self.assertIn(f"${{{name}:-{default}}}", self.text)
 
     def test_the_example_names_every_variable_with_its_default(self) -> None:
         example = (ROOT / ".env.example").read_text(encoding="utf-8")
@@ -76,7 +77,7 @@ class ComposeTest(unittest.TestCase):
 
     def test_nginx_sees_no_database_and_writes_no_picture(self) -> None:
         volumes = self.services["nginx"]["volumes"]
-        self.assertEqual(volumes, ["images:/data/images:ro,nocopy", "${CERT_DIR:-certificate}:/certs"])
+        self.assertEqual(volumes, ["images:/data/images:ro,nocopy", "${CERT_DIR:-certificate}:/certs", "spool:/spool"])
 
     def test_no_image_runs_as_root_or_carries_a_key(self) -> None:
         for path in ("nginx/Dockerfile", "restapi/Dockerfile"):

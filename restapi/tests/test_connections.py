@@ -123,7 +123,7 @@ class LockedTest(FileTest):
         other = self.raw()
         other.execute("BEGIN IMMEDIATE")
         other.execute("DELETE FROM records")
-        for call in (lambda: hasty.add_record(a_record("r2")), hasty.check, lambda: hasty.claim_job("j1", 1)):
+        for call in (lambda: hasty.add_record(a_record("r2")), hasty.check, lambda: hasty.jobs.claim("j1", 1)):
             started = time.monotonic()
             with self.assertRaises(errors.BackendUnavailable) as caught:
                 call()

@@ -9,7 +9,7 @@ from unittest import mock
 
 from sqlalchemy import exc
 
-from imgdetect import database, schema
+from imgdetect import database, job_rows, schema
 from imgdetect.database import Database
 from imgdetect.detection import Job, Record
 from tests import postgres_server
@@ -86,9 +86,8 @@ class DatabaseContract:
     def setUp(self):
         super().setUp()
         self.now = 1_700_000_000_000_000
-        clock = mock.patch.object(database, "now_us", lambda: self.now)
-        clock.start()
-        self.addCleanup(clock.stop)
+        for place in (database, job_rows):
+            self.enterContext(mock.patch.object(place, "now_us", lambda: self.now))
         self.database = self.create()
         self.addCleanup(self.database.close)
         self.database.migrate()
@@ -218,7 +217,7 @@ class RecordsContract(DatabaseContract):
     def test_keys_are_known_while_a_record_or_an_unfinished_job_points_at_them(self):
         self.add(a_record("r1"), a_record("r2", owner="bert", processed_key=None))
         for number, state in enumerate(("queued", "running", "done", "failed", "cancelled")):
-            self.database.add_job(a_job(f"j{number}", state=state))
+            self.database.jobs.add(a_job(f"j{number}", state=state))
         asked = [f"{name}00.{kind}.jpg" for name in ("r1", "r2", "r3") for kind in ("original", "processed")]
         asked += [f"j{number}00.original.jpg" for number in range(5)]
         known = {"r100.original.jpg", "r100.processed.jpg", "r200.original.jpg"}

@@ -164,18 +164,18 @@ threads = [Thread(target=add, args=(number,)) for number in range(4)]
     def test_of_several_processes_that_race_for_something_one_gets_it(self):
         """Jobs, idempotency keys of records and of jobs, and leases, twenty times each."""
         for number in range(20):
-            self.database.add_job(a_job(f"j{number}"))
+            self.database.jobs.add(a_job(f"j{number}"))
         code = """
 mine = f"{os.getpid():032x}"
 won = {"claim": [], "record": [], "job": [], "lease": []}
 for n in range(20):
-    if database.claim_job(f"j{n}", 60):
+    if database.jobs.claim(f"j{n}", 60):
         won["claim"].append(n)
     record = a_record(f"{mine}-{n}", idempotency_key=f"record {n}")
     if database.add_record(record) == record:
         won["record"].append(n)
     job = a_job(f"{mine}-{n}", idempotency_key=f"job {n}")
-    if database.add_job(job) == job:
+    if database.jobs.add(job) == job:
         won["job"].append(n)
     if database.take_lease(f"lease {n}", mine, 60):
         won["lease"].append(n)

@@ -7,7 +7,7 @@ from unittest import mock
 
 from structlog.testing import capture_logs
 
-from imgdetect import database, jobs
+from imgdetect import job_rows, jobs
 from imgdetect.errors import BackendUnavailable, Busy, UnreadableImage
 from imgdetect.jobs import LEASE_SECONDS, MAX_ATTEMPTS
 from tests.app import API, AppTest, astronaut, jpeg
@@ -124,9 +124,9 @@ class JobsTest(AppTest):
         seconds = 0.0
         for attempt in range(1, MAX_ATTEMPTS + 1):
             with self.later(seconds):
-                claimed = self.service.database.claim_job(job["id"], LEASE_SECONDS, MAX_ATTEMPTS)
+                claimed = self.service.database.jobs.claim(job["id"], LEASE_SECONDS, MAX_ATTEMPTS)
                 self.assertEqual(claimed.attempts, attempt)
-                self.assertIsNone(self.service.database.claim_job(job["id"], LEASE_SECONDS, MAX_ATTEMPTS))
+                self.assertIsNone(self.service.database.jobs.claim(job["id"], LEASE_SECONDS, MAX_ATTEMPTS))
             seconds += LEASE_SECONDS + 1
         with self.later(seconds):
             self.jobs.recover()
@@ -182,7 +182,7 @@ class JobsTest(AppTest):
     def later(self, seconds):
         """Let the database's clock go ahead."""
         ahead = int((time.time() + seconds) * 1e6)
-        with mock.patch.object(database, "now_us", lambda: ahead), mock.patch.object(jobs, "now_us", lambda: ahead):
+        with mock.patch.object(job_rows, "now_us", lambda: ahead), mock.patch.object(jobs, "now_us", lambda: ahead):
             yield
 
 

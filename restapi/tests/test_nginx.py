@@ -5,13 +5,34 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 import unittest
+from contextlib import suppress
+from pathlib import Path
 
 import requests
 
 from tests.live_server import free_port
 from tests.nginx_cases import WAIT_SECONDS, NginxCase, exchange, parse, request
 from tests.nginx_server import NginxServer
+
+LARGE_BYTES = {"batch": 300_000, "video": 400_000}
+LARGE = {
+    "IMGDETECT_MAX_BATCH_BYTES": str(LARGE_BYTES["batch"]),
+    "IMGDETECT_MAX_BATCH_IMAGES": "2",
+    "IMGDETECT_MAX_VIDEO_BYTES": str(LARGE_BYTES["video"]),
+}
+
+
+def bodies_of(nginx: NginxServer) -> list[str]:
+    """The files in its spool folder that its workers have open; they have no names."""
+    assert nginx.process is not None
+    workers = Path(f"/proc/{nginx.process.pid}/task/{nginx.process.pid}/children").read_text().split()
+    found = []
+    for descriptor in (path for worker in workers for path in Path(f"/proc/{worker}/fd").iterdir()):
+        with suppress(OSError):
+            found.append(str(descriptor.readlink()))
+    return [name for name in found if name.startswith(str(nginx.root / "spool"))]
 
 
 class OwnErrorsTest(NginxCase):
@@ -75,6 +96,26 @@ class OwnErrorsTest(NginxCase):
             self.assertEqual(self.upstream.seen[0].body, body)
             self.assertEqual(self.upstream.seen[0].all("Content-Length"), ["165536"])
             self.assertEqual(self.upstream.seen[0].all("Transfer-Encoding"), [])
+
+    def test_batches_and_videos_have_limits_of_their_own_and_wait_on_a_disk(self) -> None:
+        for name, most in (("batch", 300_000 + 65_536 + 2 * 1024), ("video", 400_000 + 65_536 + 1024)):
+            path = f"/api/v1/objectdetection/{name}"
+            with self.subTest(name), NginxServer(self.upstream.address, **LARGE) as nginx:
+                within = b"a" * most
+                sent = request(f"POST {path}?a=b HTTP/1.1", f"Content-Length: {most}", "Connection: close", body=within)
+                with socket.create_connection(("127.0.0.1", nginx.local_port), WAIT_SECONDS) as connection:
+                    connection.sendall(sent[:-1])
+                    until = time.monotonic() + WAIT_SECONDS
+                    while len(waiting := bodies_of(nginx)) != 1 and time.monotonic() < until:
+                        time.sleep(0.01)
+                    self.assertEqual(len(waiting), 1)
+                    self.assertNotIn(path, [seen.target.partition("?")[0] for seen in self.upstream.seen])
+                    connection.sendall(sent[-1:])
+                    self.assertIn(b" 200 ", connection.recv(65_536))
+                self.assertEqual(self.upstream.seen[-1].body, within)
+                sent = request(f"POST {path} HTTP/1.1", f"Content-Length: {most + 1}")
+                received = parse(exchange(nginx.local_port, sent, finish=True))
+                self.assertEqual((received[0].status, json.loads(received[1])["max_bytes"]), (413, LARGE_BYTES[name]))
 
     def test_it_refuses_a_long_address(self) -> None:
         self.assert_problem(self.send(request(f"GET /{'a' * 9000} HTTP/1.1")), 414)

@@ -166,7 +166,7 @@ class NginxTest(unittest.TestCase):
         found = re.findall(r"""^ +\w+ '("type": "urn:imgdetect:problem:.*)';$""", template, re.MULTILINE)
         self.assertGreater(len(found), 10)
         for members in found:
-            text = members.replace("${MAX_UPLOAD_BYTES}", "1").replace("\\'", "'")
+            text = members.replace("$max_bytes", "1").replace("\\'", "'")
             document = json.loads(f'{{{text}, "instance": "/x", "request_id": "12345678"}}')
             self.assertEqual(list(faults(document, {"$ref": "#/components/schemas/Problem"})), [], text)
 

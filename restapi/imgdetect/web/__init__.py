@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from io import BytesIO
 
-from flask import Flask, Request, Response, current_app, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from imgdetect import config, logs, metrics
@@ -15,26 +14,14 @@ from imgdetect.config import Settings
 from imgdetect.housekeeping import Housekeeping
 from imgdetect.jobs import Jobs
 from imgdetect.service import DetectionService
-from imgdetect.web import api, detectors, docs, operations, pages, problems
+from imgdetect.web import api, bodies, detectors, docs, operations, pages, problems
 from imgdetect.web.auth import Gate
 from imgdetect.web.parts import Parts
 
 log = logs.get_logger("imgdetect.access")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-# Multipart boundaries, part headers and the few text fields around the picture.
-FORM_OVERHEAD_BYTES = 65_536
-# werkzeug counts its read buffer, 64 KiB, as well.
-FORM_TEXT_BYTES = 4 * FORM_OVERHEAD_BYTES
-MAX_FORM_PARTS = 40
 _EXPOSED = "Location, Content-Location, ETag, Retry-After, Preference-Applied, X-Request-ID"
 _CORS_HEADERS = "Content-Type, X-API-Key, Authorization, Prefer, Idempotency-Key, If-None-Match, Range"
-
-
-class InMemoryRequest(Request):
-    """A request whose file parts stay in memory, bounded by the body limit: they are read whole anyway."""
-
-    def _get_file_stream(self, *unused: object, **also_unused: object) -> BytesIO:
-        return BytesIO()
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -45,10 +32,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or config.load()
     app = Flask("imgdetect.web", static_folder="static", static_url_path="/static")
-    app.request_class = InMemoryRequest
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
-    app.config["MAX_FORM_MEMORY_SIZE"] = FORM_TEXT_BYTES
-    app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
+    app.request_class = bodies.Request
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + bodies.FORM_OVERHEAD_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = bodies.FORM_TEXT_BYTES
+    app.config["MAX_FORM_PARTS"] = bodies.MAX_FORM_PARTS
+    bodies.sweep(settings.effective_spool_dir)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     # Gunicorn's master, which makes that folder, has migrated the database before it started its processes. One that
     # is started later, in the place of another, must not depend on the database being there at that moment.

@@ -52,7 +52,8 @@ def _http_error(error: exceptions.HTTPException) -> Response:
     kind = _OF_STATUS.get(error.code or 500, errors.InternalError)
     problem = kind()
     if isinstance(error, exceptions.RequestEntityTooLarge):
-        problem = errors.UploadTooLarge(max_bytes=parts().service.settings.max_upload_bytes)
+        allowed = getattr(request, "max_bytes", parts().service.settings.max_upload_bytes)
+        problem = errors.UploadTooLarge(max_bytes=allowed)
     answer = response_of(problem)
     ours = Headers(error.get_headers())
     for name in ("Allow", "Content-Range"):
