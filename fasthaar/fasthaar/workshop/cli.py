@@ -10,6 +10,7 @@ import fasthaar
 
 # By name: the module of `fasthaar.workshop` in which it is the function of the same name, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "samples": ("samples", "Make samples of an object, pictures without it, and scenes."),
     "train": ("train", "Train a cascade from samples of an object and pictures without it."),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -79,12 +80,12 @@ def positives(renderer: Renderer, numbers: range, seed: int, window_wh: Size, ma
     samples = np.empty((len(numbers), window_wh[1], window_wh[0]), np.uint8)
     for place, number in enumerate(numbers):
         picture, box = renderer.sample(number)
-        samples[place] = cut(picture, box, window_wh, margin, draw_shift(seed, number, jitter))
+        samples[place] = cut(picture, box, window_wh, margin, draw_shift((seed, 3, number), jitter))
     return samples
 
 
-def draw_shift(seed: int, number: int, jitter: float) -> tuple[float, float, float]:
-    """How far one sample is off; see `positives`."""
-    rng = np.random.default_rng((seed, 3, number))
+def draw_shift(key: Sequence[int], jitter: float) -> tuple[float, float, float]:
+    """How far the sample with this key is off; see `positives`."""
+    rng = np.random.default_rng(key)
     x, y, larger = np.clip(rng.normal(0, jitter, 3), -2 * jitter, 2 * jitter).tolist()
     return x, y, larger

@@ -158,3 +158,27 @@ def draw_wires(draw: ImageDraw.ImageDraw, rng: np.random.Generator, size_wh: Siz
     for _ in range(int(rng.integers(1, 5))):
         left, right = rng.uniform(0, size_wh[1], 2)
         draw.line((0, left, size_wh[0], right), grey, thick)
+
+
+def covered(rng: np.random.Generator, picture: Floats, box: Box) -> Floats:
+    """The picture with leaves, a branch or a pole before the edge of the object in this box."""
+    height, width = picture.shape
+    x, y, wide, high = box
+    kind = rng.random()
+    if kind < 0.5:
+        reach = rng.uniform(0.05, 0.22)
+        noise = fractal(rng, (width, height), wide * 0.3, 2, 0.8)
+        side = rng.integers(4)
+        across = np.linspace(0, 1, width)[None] * width if side % 2 == 0 else np.arange(height)[:, None] * 1.0
+        start, size = (x, wide) if side % 2 == 0 else (y, high)
+        depth = (start + reach * size - across) if side < 2 else (across - start - (1 - reach) * size)
+        leaf = noise * 0.5 + depth / (0.12 * size) > 0
+        return np.asarray(np.where(leaf, 70 + 25 * noise, picture), np.float32)
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    if kind < 0.85:
+        start_xy = (x + wide * float(rng.choice((-0.1, 1.1))), y + high * rng.uniform(0, 1))
+        draw_branches(draw, rng, start_xy, wide * rng.uniform(0.08, 0.2))
+    else:
+        draw_pole(draw, rng, (width, height), x + wide * float(rng.choice((0.03, 0.97))), wide * rng.uniform(0.03, 0.1))
+    return np.array(canvas, np.float32)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fasthaar.workshop.effects import Bytes, Floats, blurred, draw_camera, fractal
+from fasthaar.workshop.effects import Bytes, Floats, blurred, draw_camera
 from fasthaar.workshop.pose import bounds, draw_pose, moved, paste
-from fasthaar.workshop.recipes.decoys import draw_branches, draw_pole, paste_board
+from fasthaar.workshop.recipes.decoys import covered, paste_board
 from fasthaar.workshop.recipes.face import Face, draw_face, octagon, seen_from_afar
 from fasthaar.workshop.recipes.street import close_up, collage, cut_out, street
 from fasthaar.workshop.render import Box
@@ -54,7 +54,7 @@ class StopSign:
         center = (side / 2 + rng.uniform(-0.5, 0.5), side / 2 + rng.uniform(-0.5, 0.5))
         box = _place(rng, picture, face, center, px)
         if rng.random() < 0.2:
-            picture = _covered(rng, picture, box)
+            picture = covered(rng, picture, box)
         return draw_camera(rng, px).shoot(picture, rng), box
 
     def scene(self, number: int) -> tuple[Bytes, list[Box]]:
@@ -144,27 +144,3 @@ def _bloom(picture: Floats, box: Box, strength: float) -> None:
     """Lets a bright sign shine into what is around it, in place."""
     glow = blurred(np.clip(picture - 120, 0, None), max(box[2], 4) * 0.12)
     picture += np.float32(strength) * glow
-
-
-def _covered(rng: np.random.Generator, picture: Floats, box: Box) -> Floats:
-    """The picture with leaves, a branch or a pole before the edge of a face."""
-    height, width = picture.shape
-    x, y, wide, high = box
-    kind = rng.random()
-    if kind < 0.5:
-        reach = rng.uniform(0.05, 0.22)
-        noise = fractal(rng, (width, height), wide * 0.3, 2, 0.8)
-        side = rng.integers(4)
-        across = np.linspace(0, 1, width)[None] * width if side % 2 == 0 else np.arange(height)[:, None] * 1.0
-        start, size = (x, wide) if side % 2 == 0 else (y, high)
-        depth = (start + reach * size - across) if side < 2 else (across - start - (1 - reach) * size)
-        leaf = noise * 0.5 + depth / (0.12 * size) > 0
-        return np.asarray(np.where(leaf, 70 + 25 * noise, picture), np.float32)
-    canvas = Image.fromarray(picture)
-    draw = ImageDraw.Draw(canvas)
-    if kind < 0.85:
-        start_xy = (x + wide * float(rng.choice((-0.1, 1.1))), y + high * rng.uniform(0, 1))
-        draw_branches(draw, rng, start_xy, wide * rng.uniform(0.08, 0.2))
-    else:
-        draw_pole(draw, rng, (width, height), x + wide * float(rng.choice((0.03, 0.97))), wide * rng.uniform(0.03, 0.1))
-    return np.array(canvas, np.float32)
