@@ -115,14 +115,15 @@ class Proxy:
         mode: `pass`; `delay`: nothing comes back for `delay_seconds`; `silent`: nothing ever comes back; `cut`: the
             connection is reset after `cut_after` bytes of an answer; `refuse`: a connection is reset at once; or an
             answer of its own, such as `503`.
-        bad_left: how many requests still meet the mode before the way is good again; None: all.
+        bad_left: how many requests still meet the mode before the next one; None: all.
     """
 
     def __init__(self, port: int) -> None:
         self._to = port
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self._listener.getsockname()[1]
-        self.mode, self.bad_left, self.delay_seconds, self.cut_after = "pass", None, 1.0, 0
+        self.mode, self.then, self.delay_seconds, self.cut_after = "pass", "pass", 1.0, 0
+        self.bad_left: int | None = None
         self.requests = 0
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -137,10 +138,10 @@ class Proxy:
         self._listener.close()
         self.cut_all()
 
-    def become(self, mode: str, bad_left: int | None = None) -> None:
+    def become(self, mode: str, bad_left: int | None = None, then: str = "pass") -> None:
         """Change the way for what comes from now on."""
         with self._lock:
-            self.mode, self.bad_left, self.requests = mode, bad_left, 0
+            self.mode, self.bad_left, self.then, self.requests = mode, bad_left, then, 0
 
     def cut_all(self) -> None:
         """Cut every connection there is."""
@@ -174,7 +175,7 @@ class Proxy:
             return
         with self._lock:
             self.requests += 1
-            mode = "pass" if self.bad_left == 0 else self.mode
+            mode = self.then if self.bad_left == 0 else self.mode
             if self.bad_left:
                 self.bad_left -= 1
         if mode == "refuse":
