@@ -55,3 +55,15 @@ def refuse_unknown(parameters: dict[str, str], *known: str) -> None:
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise ValueError(f"unknown parameter {', '.join(unknown)}; known here: {', '.join(known) or 'none'}")
+
+
+def positive(parameters: dict[str, str], name: str, default: float) -> float:
+    """A parameter that is a finite number above 0.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = float(parameters.get(name, default))
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be positive and finite")
+    return value

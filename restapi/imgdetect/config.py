@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "IMGDETECT_"
-SECRETS = ("api_keys", "database_url")
+SECRETS = ("api_keys", "cache_url", "database_url")
 # What Kubernetes puts into every container for a Service that is named imgdetect.
 _SERVICE_LINK = re.compile(r"IMGDETECT_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
 MAX_SIDE = 16_384
@@ -44,7 +44,9 @@ class Settings(BaseSettings):
         "", description="Where pictures are kept: file:FOLDER, s3://BUCKET or memory:; empty: the data folder"
     )
     queue_url: str = Field("threads:", description="Who runs asynchronous jobs: threads: or inline:")
-    cache_url: str = Field("memory:", description="Cache of results: memory:?max_bytes=N&ttl_seconds=N, or none:")
+    cache_url: str = Field(
+        "memory:", description="Cache of results: memory:?max_bytes=N&ttl_seconds=N, redis://HOST:PORT/DB, or none:"
+    )
     default_detector: str = Field("face", description="Detector of a request that names none")
     cascades_dir: Path | None = Field(None, description="Folder of your own cascades: NAME.xml becomes detector NAME")
     detectors: str = Field("", description="More detectors, separated by blanks: NAME=haar:FILE.xml?min_neighbors=5")

@@ -21,7 +21,9 @@ step_seconds = Histogram(
 )
 looks_total = Counter("imgdetect_looks_total", "Pictures looked at, by how it ended", ["detector", "outcome"])
 detections_total = Counter("imgdetect_detections_total", "Objects found", ["detector", "class_name"])
-cache_total = Counter("imgdetect_cache_total", "Cache look-ups: hit or miss", ["outcome"])
+cache_total = Counter(
+    "imgdetect_cache_total", "Cache look-ups: hit or miss; error: the cache did not answer", ["outcome"]
+)
 children_replaced_total = Counter("imgdetect_children_replaced_total", "Children ended early, by reason", ["reason"])
 jobs_total = Counter("imgdetect_jobs_total", "Jobs ended, by state", ["state"])
 pruned_total = Counter("imgdetect_pruned_total", "Records and files removed by pruning", ["what"])

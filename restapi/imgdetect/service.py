@@ -136,7 +136,7 @@ class DetectionService:
         self.storage = storage
         self.records = Records(database, storage)
         self.pool = pool
-        self._results = results
+        self.results = results
         self.detectors = create_detectors(settings)
         limits = Limits(
             cascades_per_key=settings.max_cascades_per_key,
@@ -233,9 +233,9 @@ class DetectionService:
         """
         detector, options, cascade = self.admit(upload, options, owner)
         key = self._cache_key(owner, upload.sha256, detector, options)
-        if (kept := self._results.get(key)) is not None:
+        if (kept := self.results.get(key)) is not None and (earlier := _unpack(kept)):
             metrics.cache_total.labels("hit").inc()
-            return Look(replace(_unpack(kept), timings_ms={}), cached=True)
+            return Look(replace(earlier, timings_ms={}), cached=True)
         metrics.cache_total.labels("miss").inc()
         uploaded = UploadedDetector(cascade, self.cascades.xml(cascade)) if cascade else None
         label = _UPLOADED if cascade else detector.name
@@ -253,7 +253,7 @@ class DetectionService:
         metrics.looks_total.labels(label, "found" if found else "nothing").inc()
         for detection in outcome.result.detections:
             metrics.detections_total.labels(label, _UPLOADED if cascade else detection.class_name).inc()
-        self._results.set(key, _pack(outcome))
+        self.results.set(key, _pack(outcome))
         return Look(outcome, cached=False)
 
     def detect(
@@ -326,8 +326,13 @@ def _pack(outcome: Outcome) -> bytes:
     return json.dumps(head).encode() + b"\n" + outcome.processed
 
 
-def _unpack(kept: bytes) -> Outcome:
+def _unpack(kept: bytes) -> Outcome | None:
+    """What `_pack` packed; None for anything else, since others may write into a cache that is shared."""
     line, _, processed = kept.partition(b"\n")
-    head = json.loads(line)
-    head["result"] = result_from_dict(head["result"])
-    return Outcome(**head, processed=processed)
+    try:
+        head = json.loads(line)
+        head["result"] = result_from_dict(head["result"])
+        return Outcome(**head, processed=processed)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        metrics.cache_total.labels("error").inc()
+        return None

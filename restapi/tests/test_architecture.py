@@ -9,7 +9,7 @@ RANKS = (
     {"detection", "errors", "config", "backends", "breaker", "metrics", "logs", "clock", "parameters", "nursery"},
     {"headers", "tiff", "boxes", "masks", "images", "annotate", "augment"},
     {
-        *{"detectors", "storages", "queues", "cache", "pool"},
+        *{"detectors", "storages", "queues", "cache", "redis_cache", "pool"},
         *{"database", "detector_rows", "job_rows", "schema", "connections", "postgresql", "migrations"},
     },
     {"pipeline", "records", "documents", "cascades"},
@@ -29,6 +29,7 @@ HOMES = {
     "alembic": {"database", "connections", "migrations"},
     "psycopg": {"postgresql"},
     "cachetools": {"cache"},
+    "redis": {"redis_cache"},
     "prometheus_client": {"metrics"},
     "boto3": {"storages/s3"},
     "botocore": {"storages/s3"},
