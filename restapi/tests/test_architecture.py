@@ -6,8 +6,20 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "imgdetect"
 RANKS = (
-    {"detection", "errors", "config", "backends", "breaker", "metrics", "logs", "clock", "parameters", "nursery"},
-    {"headers", "tiff", "boxes", "masks", "images", "annotate", "augment"},
+    {
+        "addresses",
+        "detection",
+        "errors",
+        "config",
+        "backends",
+        "breaker",
+        "metrics",
+        "logs",
+        "clock",
+        "parameters",
+        "nursery",
+    },
+    {"outgoing", "headers", "tiff", "boxes", "masks", "images", "annotate", "augment"},
     {
         *{"detectors", "storages", "queues", "cache", "redis_cache", "pool"},
         *{"database", "detector_rows", "job_rows", "schema", "connections", "postgresql", "migrations"},
