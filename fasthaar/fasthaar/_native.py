@@ -50,29 +50,29 @@ class _Result(ctypes.Structure):
 
 
 def _open() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(Path(__file__).with_name("_fasthaar.so")))
-    library.fh_load.argtypes = [ctypes.POINTER(_CascadeData), ctypes.POINTER(_pointer)]
-    library.fh_free.argtypes = [_pointer]
-    library.fh_free.restype = None
-    library.fh_detect.argtypes = [_pointer, ctypes.POINTER(Request), ctypes.POINTER(_Result)]
-    library.fh_release.argtypes = [ctypes.POINTER(_Result)]
-    library.fh_release.restype = None
-    library.fh_targets.restype = ctypes.c_char_p
-    library.fh_use_target.argtypes = [ctypes.c_char_p]
-    return library
+    core = ctypes.CDLL(str(Path(__file__).with_name("_fasthaar.so")))
+    core.fh_load.argtypes = [ctypes.POINTER(_CascadeData), ctypes.POINTER(_pointer)]
+    core.fh_free.argtypes = [_pointer]
+    core.fh_free.restype = None
+    core.fh_detect.argtypes = [_pointer, ctypes.POINTER(Request), ctypes.POINTER(_Result)]
+    core.fh_release.argtypes = [ctypes.POINTER(_Result)]
+    core.fh_release.restype = None
+    core.fh_targets.restype = ctypes.c_char_p
+    core.fh_use_target.argtypes = [ctypes.c_char_p]
+    return core
 
 
-def _choose_target(library: ctypes.CDLL) -> str:
+def _choose_target(core: ctypes.CDLL) -> str:
     """Take the target that FASTHAAR_TARGET names, or the best one that this machine can run."""
-    possible = library.fh_targets().decode().split()
+    possible = core.fh_targets().decode().split()
     wanted = os.environ.get("FASTHAAR_TARGET") or possible[0]
-    if library.fh_use_target(wanted.encode()) != OK:
+    if core.fh_use_target(wanted.encode()) != OK:
         raise ImportError(f"FASTHAAR_TARGET={wanted}: this machine can run {', '.join(possible)}")
     return wanted
 
 
-_library = _open()
-TARGET: str = _choose_target(_library)
+library = _open()
+TARGET: str = _choose_target(library)
 
 
 class Loaded:
@@ -110,12 +110,12 @@ class Loaded:
             *(array.ctypes.data for array in arrays.values()),
         )
         handle = _pointer()
-        _raise_for(_library.fh_load(data, handle), "the cascade breaks a rule of the format")
+        raise_for(library.fh_load(data, handle), "the cascade breaks a rule of the format")
         self._handle = handle.value
 
     def __del__(self) -> None:
         if self._handle is not None:
-            _library.fh_free(self._handle)
+            library.fh_free(self._handle)
 
     def detect(self, request: Request) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64], int]:
         """Run one detection.
@@ -127,13 +127,13 @@ class Loaded:
             MemoryError: there is not enough memory.
         """
         result = _Result()
-        status = _library.fh_detect(self._handle, request, result)
+        status = library.fh_detect(self._handle, request, result)
         if status in (TOO_MANY_CANDIDATES, TOO_SLOW):
             return (*_nothing(), status)
-        _raise_for(status, "the core refuses these arguments")
+        raise_for(status, "the core refuses these arguments")
         count: int = result.count
         if not count:
-            _library.fh_release(result)
+            library.fh_release(result)
             return (*_nothing(), OK)
         try:
             rects = _copy(result.rects, np.dtype(np.int32), 4 * count).reshape(-1, 4)
@@ -144,7 +144,7 @@ class Loaded:
                 OK,
             )
         finally:
-            _library.fh_release(result)
+            library.fh_release(result)
 
 
 def _nothing() -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
@@ -155,7 +155,7 @@ def _copy(address: int, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     return np.frombuffer(ctypes.string_at(address, count * dtype.itemsize), dtype).copy()
 
 
-def _raise_for(status: int, invalid: str) -> None:
+def raise_for(status: int, invalid: str) -> None:
     if status == INVALID:
         raise ValueError(invalid)
     if status == OUT_OF_MEMORY:

@@ -74,6 +74,54 @@ typedef struct {
 FH_API int fh_detect(const fh_cascade *cascade, const fh_request *request, fh_result *result);
 FH_API void fh_release(fh_result *result);
 
+/* For training: samples of a cascade's window, and what features are worth for telling them apart. */
+
+typedef struct {
+    int32_t feature_type; /* FH_HAAR or FH_LBP */
+    int32_t window_width, window_height;
+    int32_t samples, features, threads; /* 1 to a million; 1 or more; 1..64 */
+    int64_t cache_bytes;                /* how much memory what was computed may take, beside 4 to 12 bytes a pixel */
+    const uint8_t *pixels;              /* samples x height x width, grey; read by fh_samples_load only */
+    const int32_t *rects;               /* these three as in fh_cascade_data; read until fh_samples_free */
+    const float *weights;
+    const uint8_t *tilted;
+} fh_samples_data;
+
+typedef struct fh_samples fh_samples;
+
+FH_API int fh_samples_load(const fh_samples_data *data, fh_samples **out);
+FH_API void fh_samples_free(fh_samples *samples);
+/* 1 for each sample that has enough contrast for the detector to look at it; all 1 for LBP. */
+FH_API void fh_samples_contrast(const fh_samples *samples, uint8_t *out);
+/* A feature in every sample: what the detector compares with a node's threshold, or the LBP code. */
+FH_API int fh_samples_values(const fh_samples *samples, int32_t feature, float *out);
+
+/* How good a split is: the squares of both sides' sums of weighted targets, each divided by its weight, or absolutes. */
+enum { FH_SQUARES = 0, FH_ABSOLUTES = 1 };
+
+typedef struct {
+    int32_t criterion;          /* FH_SQUARES or FH_ABSOLUTES */
+    int32_t count, candidates;  /* of samples and features to look at, 1 or more each */
+    const int32_t *indices;     /* count: which samples, ascending */
+    const double *weights;      /* count: above 0 */
+    const double *targets;      /* count: weight x target */
+    const int32_t *features;    /* candidates: which features, ascending; NULL: all */
+} fh_split_request;
+
+typedef struct {
+    int32_t feature;     /* -1 where no feature tells the samples apart */
+    float threshold;     /* HAAR: smaller values go left */
+    uint32_t subset[8];  /* LBP: these codes go left */
+    double gain;
+} fh_split;
+
+/* The best split; the same for any number of threads. Not for several threads at once with the same samples. */
+FH_API int fh_samples_split(fh_samples *samples, const fh_split_request *request, fh_split *out);
+
+/* A grey image in another size, as the detector makes its levels. */
+FH_API int fh_resize(const uint8_t *image, int64_t row_stride, int32_t width, int32_t height, uint8_t *out,
+                     int32_t out_width, int32_t out_height);
+
 /* The vector targets that this machine can run, best first, separated by spaces. */
 FH_API const char *fh_targets(void);
 /* Use one of them from now on, for all threads; FH_INVALID when it is none of them. */

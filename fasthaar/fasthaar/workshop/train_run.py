@@ -1,0 +1,250 @@
+"""A training from its first stage to its last."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from fasthaar._cascade import MAX_STAGES
+from fasthaar._write import write
+from fasthaar.workshop import WorkshopError
+from fasthaar.workshop.boost import NothingToTell, StageRules, train_stage
+from fasthaar.workshop.features import FeatureSet, Kind, feature_set
+from fasthaar.workshop.train_core import Samples
+from fasthaar.workshop.train_input import Negatives, Pixels
+from fasthaar.workshop.train_mine import Mined, Miner, passing
+from fasthaar.workshop.train_plot import plot
+from fasthaar.workshop.train_store import PLOT, Folder, StageRecord, cascade_of, write_file
+
+_FEWEST_NEGATIVES = 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train.
+
+    Attributes:
+        features: which kind of features.
+        rules: of every stage.
+        stages: most stages, 1 to 64.
+        target: the training ends when a smaller share of the windows passes.
+        positives: samples for each stage, the first that pass those before; None for all.
+        negatives: windows for each stage.
+        seed: of everything that is drawn.
+        threads: 1 to 64; the cascade does not depend on it.
+        memory_mb: for features and pictures, in MiB; the cascade does not depend on it.
+    """
+
+    features: Kind = "CORE"
+    rules: StageRules = field(default_factory=StageRules)
+    stages: int = 20
+    target: float = 1e-6
+    positives: int | None = None
+    negatives: int = 2000
+    seed: int = 0
+    threads: int = 1
+    memory_mb: int = 1536
+
+
+def run(plan: Plan, samples: Pixels, negatives: Negatives, folder: Path, held_out: Pixels | None = None) -> bytes:
+    """Train a cascade, or go on with one, and say on standard output how it goes.
+
+    Args:
+        plan: what to train.
+        samples: the object, uint8 (N, height, width).
+        negatives: pictures without it.
+        folder: where stages and results are kept.
+        held_out: more samples of the object, of the same size, that are never trained on.
+
+    Returns:
+        The cascade's XML.
+
+    Raises:
+        WorkshopError: the samples, the pictures or the folder do not do, or no stage could be trained.
+        OSError: something cannot be read or written; finished stages are kept.
+    """
+    return _Training(plan, samples, negatives, folder, held_out).run()
+
+
+class _Training:
+    def __init__(
+        self, plan: Plan, samples: Pixels, negatives: Negatives, folder: Path, held_out: Pixels | None
+    ) -> None:
+        self._plan = plan
+        self._features: FeatureSet = feature_set(plan.features, (samples.shape[2], samples.shape[1]))
+        self._samples = _with_contrast(samples, self._features)
+        self._held_out = held_out
+        self._negatives = negatives
+        self._folder = Folder(folder, _parameters(plan, samples, negatives))
+        self._records = self._folder.load()
+
+    def run(self) -> bytes:
+        try:
+            if self._records:
+                click.echo(f"going on behind stage {len(self._records)}")
+            if not self._complete():
+                self._miner = self._read_pictures()
+                while not self._complete() and self._add_stage():
+                    pass
+            self._folder.write_results(self._records, self._xml())
+            write_file(self._folder.path / PLOT, plot(self._records))
+            return self._xml()
+        finally:
+            self._folder.close()
+
+    def _complete(self) -> bool:
+        return len(self._records) >= min(self._plan.stages, MAX_STAGES)
+
+    def _xml(self, *more: Any) -> bytes:
+        return write(cascade_of([record.stage for record in (*self._records, *more)], self._features))
+
+    def _read_pictures(self) -> Miner:
+        with _bar("reading pictures", len(self._negatives.paths)) as bar:
+            return Miner(
+                self._negatives.paths,
+                self._features.window_wh,
+                seed=self._plan.seed,
+                threads=self._plan.threads,
+                cache_bytes=self._plan.memory_mb * 2**20 // 3,
+                progress=lambda pictures: _advance(bar, pictures),
+            )
+
+    def _add_stage(self) -> bool:
+        """Train one more stage; False where the cascade is as good as was asked for, or the samples are used up."""
+        number = len(self._records) + 1
+        began = time.monotonic()
+        cascade = self._xml() if self._records else None
+        positives = self._positives(cascade)
+        mined = self._mine(cascade, number)
+        if self._ends(mined, number):
+            return False
+        boosting = time.monotonic()
+        try:
+            record = self._boost(positives, mined, number)
+        except NothingToTell:
+            self._end(number, "no feature tells the remaining samples apart")
+            return False
+        xml = self._xml(record)
+        record = replace(
+            record,
+            held_out=None if self._held_out is None else float(passing(xml, self._held_out, self._plan.threads).mean()),
+            seconds=(round(boosting - began, 2), round(time.monotonic() - boosting, 2)),
+        )
+        self._records.append(record)
+        self._folder.save(self._records, xml)
+        write_file(self._folder.path / PLOT, plot(self._records))
+        _say(number, record)
+        return True
+
+    def _positives(self, cascade: bytes | None) -> Pixels:
+        kept = self._samples
+        if cascade:
+            kept = kept[passing(cascade, kept, self._plan.threads)]
+        return kept[: self._plan.positives]
+
+    def _mine(self, cascade: bytes | None, number: int) -> Mined:
+        with _bar(f"stage {number}: negatives", self._plan.negatives) as bar:
+            return self._miner.mine(
+                cascade, number, self._plan.negatives, self._plan.target, lambda found: _advance(bar, found)
+            )
+
+    def _ends(self, mined: Mined, number: int) -> bool:
+        if cascade_is_good := (mined.rare or (number > 1 and mined.rate < self._plan.target)):
+            self._end(number, f"the cascade passes {mined.rate:.2g} of all windows, less than {self._plan.target:g}")
+        elif len(mined.pixels) < max(_FEWEST_NEGATIVES, self._plan.negatives // 10):
+            self._end(
+                number,
+                f"the negative pictures are used up: of {self._plan.negatives} windows that pass all stages, "
+                f"{len(mined.pixels)} were found among {mined.windows:,}; add pictures to go on",
+            )
+            return True
+        return cascade_is_good
+
+    def _end(self, number: int, why: str) -> None:
+        if number == 1:
+            raise WorkshopError(f"no stage could be trained: {why}")
+        click.echo(f"done after stage {number - 1}: {why}")
+
+    def _boost(self, positives: Pixels, mined: Mined, number: int) -> StageRecord:
+        plan = self._plan
+        both = np.concatenate([positives, mined.pixels])
+        window = self._features.window_wh
+        integrals = 4 * len(both) * (window[0] + 1) * (window[1] + 1) * (2 if self._features.tilted.any() else 1)
+        room = max(0, plan.memory_mb * 2**20 * 2 // 3 - integrals)
+        samples = Samples(both, self._features, threads=plan.threads, cache_bytes=room)
+        rounds: list[float] = []
+        rng = np.random.default_rng([plan.seed, number])
+        with _bar(f"stage {number}: trees", None) as bar:
+
+            def progress(trees: int, false_alarm: float) -> None:
+                rounds.append(false_alarm)
+                bar.set_postfix_str(f"false alarm {false_alarm:.3f}", refresh=False)
+                _advance(bar, trees)
+
+            stage, passed = train_stage(samples, len(positives), plan.rules, rng, progress)
+        record = StageRecord(
+            stage, len(positives), len(mined.pixels), mined.rate, mined.windows, tuple(rounds), None, (0, 0)
+        )
+        self._check(record, both, passed)
+        return record
+
+    def _check(self, record: StageRecord, pixels: Pixels, passed: NDArray[np.bool_]) -> None:
+        """The detector has to agree about every sample with what was trained."""
+        found = passing(self._xml(record), pixels, self._plan.threads)
+        if not np.array_equal(found, passed):
+            wrong = int(np.sum(found != passed))
+            raise RuntimeError(f"the detector disagrees with the training about {wrong} of {len(found)} samples")
+
+
+def _with_contrast(samples: Pixels, features: FeatureSet) -> Pixels:
+    useful = Samples(samples, features, cache_bytes=0).have_contrast()
+    if not useful.any():
+        raise WorkshopError("no sample has enough contrast for a detector to look at it")
+    if not useful.all():
+        click.echo(f"{np.sum(~useful)} of {len(samples)} samples have too little contrast and are left out")
+    return samples[useful]
+
+
+def _parameters(plan: Plan, samples: Pixels, negatives: Negatives) -> dict[str, Any]:
+    """What the stages depend on; not what may differ when a training goes on."""
+    return {
+        "features": plan.features,
+        "window": list(samples.shape[:0:-1]),
+        **asdict(plan.rules),
+        "positives": plan.positives,
+        "negatives": plan.negatives,
+        "seed": plan.seed,
+        "samples": hashlib.sha256(samples.tobytes()).hexdigest()[:16],
+        "pictures": negatives.digest,
+    }
+
+
+def _say(number: int, record: StageRecord) -> None:
+    stage = record.stage
+    held_out = "" if record.held_out is None else f", {record.held_out:.4f} of the held-out samples pass"
+    click.echo(
+        f"stage {number}: {len(stage.trees)} weak classifiers, hit rate {stage.hit_rate:.4f}, false alarm "
+        f"{stage.false_alarm:.4f}, overall {record.rate * stage.false_alarm:.3g}{held_out} "
+        f"({record.seconds[0]:.1f} s mining, {record.seconds[1]:.1f} s boosting)"
+    )
+
+
+@contextmanager
+def _bar(what: str, total: int | None) -> Iterator[Any]:
+    """A progress bar on standard error where that is a terminal."""
+    with tqdm(desc=what, total=total, disable=None, leave=False) as bar:
+        yield bar
+
+
+def _advance(bar: Any, to: int) -> None:
+    bar.update(to - bar.n)
