@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -17,8 +18,20 @@ from fasthaar.workshop.train_run import Plan, run
 from fasthaar.workshop.train_store import CASCADE
 
 _RULES, _PLAN = StageRules(), Plan()
-_SHARE = click.FloatRange(0, 1, min_open=True)
-_BELOW_ONE = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+
+class _Number(click.FloatRange):
+    """A number in a range; what is not a number is outside of it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
+
+
+_SHARE = _Number(0, 1, min_open=True)
+_BELOW_ONE = _Number(0, 1, min_open=True, max_open=True)
 _SIDE = click.IntRange(*SIDE_RANGE)
 _CORES = min(64, len(os.sched_getaffinity(0)))
 

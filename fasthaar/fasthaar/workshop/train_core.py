@@ -109,10 +109,19 @@ class Samples:
         library.fh_samples_contrast(self._handle, flags.ctypes.data)
         return flags.astype(np.bool_)
 
+    def values(self, feature: int) -> NDArray[np.float32]:
+        """A feature in every sample, (N,): what the detector compares with a threshold, or the LBP code.
+
+        Raises:
+            ValueError: there is no such feature.
+        """
+        values = np.empty(self.count, np.float32)
+        raise_for(library.fh_samples_values(self._handle, feature, values.ctypes.data), f"no feature {feature}")
+        return values
+
     def goes_left(self, split: Split) -> NDArray[np.bool_]:
         """Which samples go left, (N,), exactly as in a detection."""
-        values = np.empty(self.count, np.float32)
-        raise_for(library.fh_samples_values(self._handle, split.feature, values.ctypes.data), "no such feature")
+        values = self.values(split.feature)
         if self.features.feature_type == "HAAR":
             below: NDArray[np.bool_] = values < np.float32(split.threshold)
             return below

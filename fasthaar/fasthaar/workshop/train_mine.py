@@ -105,7 +105,7 @@ class Miner:
 
     def mine(
         self,
-        cascade: bytes | None,
+        cascade: bytes,
         stage: int,
         wanted: int,
         target: float = 0.0,
@@ -114,7 +114,7 @@ class Miner:
         """Find windows that pass a cascade.
 
         Args:
-            cascade: the XML; None accepts every window.
+            cascade: the XML.
             stage: makes the search another one for each stage.
             wanted: how many.
             target: the search ends when windows that pass are surely rarer than this.
@@ -123,7 +123,7 @@ class Miner:
         Returns:
             As many as wanted, or fewer when all pictures were looked at often, or when they are too rare.
         """
-        classifier = CascadeClassifier(cascade) if cascade else None
+        classifier = CascadeClassifier(cascade)
         found: list[Pixels] = []
         accepted = windows = 0
         for patches, passed, seen in _in_order(self._threads, self._visit, self._visits(classifier, stage, wanted)):
@@ -139,7 +139,7 @@ class Miner:
         pixels = np.stack(found) if found else np.empty(shape, np.uint8)
         return Mined(pixels, accepted, windows, rare)
 
-    def _visits(self, classifier: CascadeClassifier | None, stage: int, wanted: int) -> Iterator[_Visit]:
+    def _visits(self, classifier: CascadeClassifier, stage: int, wanted: int) -> Iterator[_Visit]:
         for turn in range(PASSES):
             rng = np.random.default_rng([self._seed, stage, turn])
             # In the first passes a few windows of every picture, so that no picture outweighs the others.
@@ -180,7 +180,7 @@ class Miner:
                 for side, own in zip(level.shape, (height, width), strict=True)
             )
             level = level[y:, x:]
-            corners, here = _look(level, visit.classifier, self._window_wh, rng)
+            corners, here = _look(level, visit.classifier, self._window_wh)
             passed += len(corners)
             windows += here
             kept = rng.permutation(len(corners))[: min(math.ceil(visit.most / 3), visit.most - len(patches))]
@@ -195,7 +195,7 @@ class _Visit:
     """One look at a picture, for at most so many windows."""
 
     picture: int
-    classifier: CascadeClassifier | None
+    classifier: CascadeClassifier
     seeds: tuple[int, ...]
     most: int
 
@@ -205,23 +205,11 @@ def _scaled(image: Pixels, scale: float, window_wh: Size) -> Pixels:
     return image if (height, width) == image.shape else resize(image, (width, height))
 
 
-def _look(
-    level: Pixels, classifier: CascadeClassifier | None, window_wh: Size, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], int]:
+def _look(level: Pixels, classifier: CascadeClassifier, window_wh: Size) -> tuple[NDArray[np.int64], int]:
     """Where windows pass, int64 (N, 2) x and y, and how many windows there are."""
     rows, columns = ((side - own) // _GRID + 1 for side, own in zip(level.shape, window_wh[::-1], strict=True))
-    if classifier is None:
-        # Every window passes, but a few are enough, and those without contrast are none for a detector.
-        places = rng.integers(rows * columns, size=min(rows * columns, 64))
-        corners = np.stack([places % columns, places // columns], axis=1) * _GRID
-        deep = [_contrast(level[y : y + window_wh[1], x : x + window_wh[0]]) for x, y in corners.tolist()]
-        return corners[np.array(deep, np.bool_)], len(places)
     rects = classifier.detectMultiScale(level, 2.0, 0, minSize=window_wh, maxSize=window_wh)
     return np.asarray(rects, np.int64).reshape(-1, 4)[:, :2], rows * columns
-
-
-def _contrast(window: Pixels) -> bool:
-    return float(window[1:-1, 1:-1].std()) > 1
 
 
 def passing(cascade: bytes, pixels: Pixels, threads: int) -> NDArray[np.bool_]:

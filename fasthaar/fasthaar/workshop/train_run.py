@@ -18,15 +18,18 @@ from tqdm import tqdm
 from fasthaar._cascade import MAX_STAGES
 from fasthaar._write import write
 from fasthaar.workshop import WorkshopError
-from fasthaar.workshop.boost import NothingToTell, StageRules, train_stage
+from fasthaar.workshop.boost import NothingToTell, Stage, StageRules, Tree, train_stage
 from fasthaar.workshop.features import FeatureSet, Kind, feature_set
-from fasthaar.workshop.train_core import Samples
+from fasthaar.workshop.train_core import Samples, Split
 from fasthaar.workshop.train_input import Negatives, Pixels
 from fasthaar.workshop.train_mine import Mined, Miner, passing
 from fasthaar.workshop.train_plot import plot
-from fasthaar.workshop.train_store import PLOT, Folder, StageRecord, cascade_of, write_file
+from fasthaar.workshop.train_store import PLOT, Folder, StageRecord, cascade_of, open_folder, write_file
 
 _FEWEST_NEGATIVES = 20
+_PLOT_SECONDS = 30  # between two plots of a training that is going on
+# What comes before the first stage: every window passes that the detector looks at.
+_EVERYTHING = Stage((Tree((0,), (-1,), (Split(0, 0.0, (0,) * 8, 0.0),), (1.0, 1.0)),), 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -73,34 +76,38 @@ def run(plan: Plan, samples: Pixels, negatives: Negatives, folder: Path, held_ou
         WorkshopError: the samples, the pictures or the folder do not do, or no stage could be trained.
         OSError: something cannot be read or written; finished stages are kept.
     """
-    return _Training(plan, samples, negatives, folder, held_out).run()
+    with open_folder(folder, _parameters(plan, samples, negatives)) as opened:
+        return _Training(plan, samples, negatives, opened, held_out).run()
 
 
 class _Training:
     def __init__(
-        self, plan: Plan, samples: Pixels, negatives: Negatives, folder: Path, held_out: Pixels | None
+        self, plan: Plan, samples: Pixels, negatives: Negatives, folder: Folder, held_out: Pixels | None
     ) -> None:
         self._plan = plan
         self._features: FeatureSet = feature_set(plan.features, (samples.shape[2], samples.shape[1]))
         self._samples = _with_contrast(samples, self._features)
         self._held_out = held_out
         self._negatives = negatives
-        self._folder = Folder(folder, _parameters(plan, samples, negatives))
-        self._records = self._folder.load()
+        self._folder = folder
+        self._records = folder.load()
+        self._plotted = time.monotonic()
 
     def run(self) -> bytes:
-        try:
-            if self._records:
-                click.echo(f"going on behind stage {len(self._records)}")
-            if not self._complete():
-                self._miner = self._read_pictures()
-                while not self._complete() and self._add_stage():
-                    pass
-            self._folder.write_results(self._records, self._xml())
-            write_file(self._folder.path / PLOT, plot(self._records))
-            return self._xml()
-        finally:
-            self._folder.close()
+        if self._records:
+            click.echo(f"going on behind stage {len(self._records)}")
+        if not self._complete():
+            self._miner = self._read_pictures()
+            while not self._complete() and self._add_stage():
+                pass
+        xml = self._xml()
+        self._folder.write_results(self._records, xml)
+        self._plot()
+        return xml
+
+    def _plot(self) -> None:
+        write_file(self._folder.path / PLOT, plot(self._records))
+        self._plotted = time.monotonic()
 
     def _complete(self) -> bool:
         return len(self._records) >= min(self._plan.stages, MAX_STAGES)
@@ -123,7 +130,7 @@ class _Training:
         """Train one more stage; False where the cascade is as good as was asked for, or the samples are used up."""
         number = len(self._records) + 1
         began = time.monotonic()
-        cascade = self._xml() if self._records else None
+        cascade = self._xml() if self._records else write(cascade_of([_EVERYTHING], self._features))
         positives = self._positives(cascade)
         mined = self._mine(cascade, number)
         if self._ends(mined, number):
@@ -142,17 +149,16 @@ class _Training:
         )
         self._records.append(record)
         self._folder.save(self._records, xml)
-        write_file(self._folder.path / PLOT, plot(self._records))
         _say(number, record)
+        if time.monotonic() - self._plotted > _PLOT_SECONDS:
+            self._plot()
         return True
 
-    def _positives(self, cascade: bytes | None) -> Pixels:
-        kept = self._samples
-        if cascade:
-            kept = kept[passing(cascade, kept, self._plan.threads)]
+    def _positives(self, cascade: bytes) -> Pixels:
+        kept = self._samples[passing(cascade, self._samples, self._plan.threads)]
         return kept[: self._plan.positives]
 
-    def _mine(self, cascade: bytes | None, number: int) -> Mined:
+    def _mine(self, cascade: bytes, number: int) -> Mined:
         with _bar(f"stage {number}: negatives", self._plan.negatives) as bar:
             return self._miner.mine(
                 cascade, number, self._plan.negatives, self._plan.target, lambda found: _advance(bar, found)

@@ -9,7 +9,8 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,30 +52,26 @@ class StageRecord:
     seconds: tuple[float, float]
 
 
-class Folder:
-    """The folder of one training. One process at a time may write to it."""
+@contextmanager
+def open_folder(path: Path, parameters: dict[str, Any]) -> Iterator[Folder]:
+    """The folder of a training, to begin it or to go on with it. One process at a time may have it open.
 
-    def __init__(self, path: Path, parameters: dict[str, Any]) -> None:
-        """Begin a training, or go on with one.
+    Args:
+        path: the folder; made when it is not there.
+        parameters: everything that the trained stages depend on, as JSON has it.
 
-        Args:
-            path: the folder; made when it is not there.
-            parameters: everything that the trained stages depend on, as JSON has it.
-
-        Raises:
-            WorkshopError: the folder holds a training with other parameters, or something else, or another process
-                is writing to it.
-            OSError: it cannot be written to.
-        """
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        own = {path / name for name in (_LOCK,)}
-        meta = path / _PARAMETERS
-        if not meta.exists() and set(path.iterdir()) - own:
-            raise WorkshopError(f"{path}: the folder is not empty and holds no training; name another one")
-        self._lock = (path / _LOCK).open("w")
+    Raises:
+        WorkshopError: the folder holds a training with other parameters, or something else, or another process
+            has it open.
+        OSError: it cannot be written to.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    meta, lock = path / _PARAMETERS, path / _LOCK
+    if not meta.exists() and set(path.iterdir()) - {lock}:
+        raise WorkshopError(f"{path}: the folder is not empty and holds no training; name another one")
+    with lock.open("w") as held:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise WorkshopError(f"{path}: another process is training in this folder") from None
         wanted = json.loads(json.dumps({"format": _FORMAT, **parameters}))
@@ -82,7 +79,16 @@ class Folder:
             _refuse_other(path, _read_json(meta), wanted)
         else:
             write_file(meta, _json(wanted))
-        self._hash = hashlib.sha256(_json(wanted)).hexdigest()[:16]
+        yield Folder(path, hashlib.sha256(_json(wanted)).hexdigest()[:16])
+
+
+class Folder:
+    """The folder of one training."""
+
+    def __init__(self, path: Path, training: str) -> None:
+        """Of a path, and of a training whose name is in every stage's file."""
+        self.path = path
+        self._training = training
 
     def load(self) -> list[StageRecord]:
         """The finished stages, in order.
@@ -95,7 +101,7 @@ class Folder:
         while (file := self._stage_file(len(records))).exists():
             data = _read_json(file)
             try:
-                if data.pop("training") != self._hash:
+                if data.pop("training") != self._training:
                     raise WorkshopError(f"{file}: this stage belongs to another training; remove it to train it anew")
                 records.append(_record(data))
             except (KeyError, TypeError, ValueError, AttributeError):
@@ -109,7 +115,7 @@ class Folder:
             OSError: there is no room, or the folder cannot be written to; all that was saved before is still there.
         """
         last = len(records) - 1
-        write_file(self._stage_file(last), _json({"training": self._hash, **_plain(records[last])}))
+        write_file(self._stage_file(last), _json({"training": self._training, **_plain(records[last])}))
         self.write_results(records, cascade)
 
     def write_results(self, records: Sequence[StageRecord], cascade: bytes) -> None:
@@ -117,10 +123,6 @@ class Folder:
         write_file(self.path / CASCADE, cascade)
         lines = (json.dumps({"stage": number, **_summary(record)}) for number, record in enumerate(records, 1))
         write_file(self.path / LOG, "".join(f"{line}\n" for line in lines).encode())
-
-    def close(self) -> None:
-        """Let others write to the folder."""
-        self._lock.close()
 
     def _stage_file(self, number: int) -> Path:
         return self.path / f"stage-{number + 1:02}.json"
