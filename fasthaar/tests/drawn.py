@@ -18,21 +18,26 @@ def samples(count: int, seed: int, side: int = SIDE) -> Image:
     return np.stack([_draw(rng, side) for _ in range(count)])
 
 
-def _draw(rng: np.random.Generator, side: int) -> Image:
-    ground, bright = rng.uniform(40, 90), rng.uniform(150, 230)
-    large = np.full((96, 96), ground, np.float32)
-    at, arm, half = rng.uniform(45, 51, 2), rng.uniform(38, 44), rng.uniform(8, 11)
-    (x, y), low, high = at, -arm, arm
-    for a, b in (((low, -half), (high, half)), ((-half, low), (half, high))):
-        corners = ((round(x + a[0]), round(y + a[1])), (round(x + b[0]), round(y + b[1])))
-        cv2.rectangle(large, *corners, bright, -1)
-    cv2.rectangle(large, (round(x - half), round(y - half)), (round(x + half), round(y + half)), ground, -1)
+def _draw(rng: np.random.Generator, side: int, *, whole: bool = True) -> Image:
+    """The object; or, not whole, something like it: an arm is missing, or the middle is bright."""
+    low, bright = rng.uniform(40, 110), rng.uniform(150, 230)
+    large = np.full((96, 96), low, np.float32)
+    (x, y), reach, half = rng.uniform(42, 54, 2), rng.uniform(34, 46), rng.uniform(7, 12)
+    missing = -1 if whole else int(rng.integers(6))
+    for number, (dx, dy) in enumerate(((1, 0), (-1, 0), (0, 1), (0, -1))):
+        if number != missing:
+            ends = np.array([(x - half * abs(dy), y - half * abs(dx)), (x + half * abs(dy), y + half * abs(dx))])
+            ends[1] += (reach * dx, reach * dy) if dx + dy > 0 else 0
+            ends[0] += (reach * dx, reach * dy) if dx + dy < 0 else 0
+            cv2.rectangle(large, *np.rint(ends).astype(int).tolist(), bright, -1)
+    if missing < 4:
+        cv2.rectangle(large, (round(x - half), round(y - half)), (round(x + half), round(y + half)), low, -1)
     small = cv2.resize(large, (side, side), interpolation=cv2.INTER_AREA)
-    return np.clip(small + rng.normal(0, 5, small.shape), 0, 255).astype(np.uint8)
+    return np.clip(small + rng.normal(0, 8, small.shape), 0, 255).astype(np.uint8)
 
 
 def ground(width: int, height: int, seed: int) -> Image:
-    """A picture without the object: blobs, edges and noise."""
+    """A picture without the object: blobs, edges, noise, and things that resemble it."""
     rng = np.random.default_rng(seed)
     image = np.zeros((height, width), np.float32)
     for cells in (3, 8, 20, 50):
@@ -41,7 +46,13 @@ def ground(width: int, height: int, seed: int) -> Image:
     for _ in range(30):
         x, y, w, h = rng.integers(0, (width, height, width // 3, height // 3))
         image[y : y + h, x : x + w] += rng.normal(0, 40)
-    return np.clip(image + 120 + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
+    image = np.clip(image + 120 + rng.normal(0, 6, image.shape), 0, 255)
+    for _ in range(width * height // 1500):
+        side = int(rng.integers(12, 40))
+        if side < min(width, height):
+            x, y = int(rng.integers(width - side)), int(rng.integers(height - side))
+            image[y : y + side, x : x + side] = _draw(rng, side, whole=False)
+    return image.astype(np.uint8)
 
 
 def scene(seed: int) -> tuple[Image, list[tuple[int, int, int]]]:
