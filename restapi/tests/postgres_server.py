@@ -53,11 +53,11 @@ class PostgresServer:
         self._settings = _SETTINGS | settings
         self._numbers = itertools.count(1)
         # It refuses to be root.
-        self._user: str | None = None
+        self.user: str | None = None
         if os.geteuid() == 0:
             users = {entry.pw_name for entry in pwd.getpwall()}
-            self._user = "postgres" if "postgres" in users else "nobody"
-            shutil.chown(self._root, self._user)
+            self.user = "postgres" if "postgres" in users else "nobody"
+            shutil.chown(self._root, self.user)
         password = self._root / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
@@ -142,7 +142,7 @@ class PostgresServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            user=self._user,
+            user=self.user,
             cwd=self._root,
             check=False,
         )
