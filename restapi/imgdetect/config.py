@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     allowed_hosts: str = Field(
         "localhost 127.0.0.1 [::1]", description="Host names an open server answers to, separated by blanks; * for all"
     )
+    rate_limit: str = Field(
+        "",
+        description="Requests of one key or address, N/second, /minute, /hour or /day, separated by blanks; empty: off",
+    )
     cors_origins: str = Field("", description="Origins whose pages may call the API, separated by blanks")
     max_upload_bytes: int = Field(25_000_000, ge=1, description="Largest upload, bytes")
     max_batch_bytes: int = Field(500_000_000, ge=1, description="Largest batch, bytes, as sent and as unpacked")
@@ -86,6 +90,14 @@ class Settings(BaseSettings):
         for entry in value.split():
             if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}:[0-9a-f]{64}", entry):
                 raise ValueError("each entry is NAME:SHA256 (64 hexadecimal digits), made by 'imgdetect keys add NAME'")
+        return value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _rates_are_rates(cls, value: str) -> str:
+        for rate in value.split():
+            if not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", rate):
+                raise ValueError(f"{rate!r} is not a rate; one looks like 600/minute (second, minute, hour or day)")
         return value
 
     @field_validator("cors_origins")

@@ -24,6 +24,9 @@ detections_total = Counter("imgdetect_detections_total", "Objects found", ["dete
 cache_total = Counter(
     "imgdetect_cache_total", "Cache look-ups: hit or miss; error: the cache did not answer", ["outcome"]
 )
+rate_limit_total = Counter(
+    "imgdetect_rate_limit_total", "Requests refused by the rate limit, or counted without the Redis", ["outcome"]
+)
 children_replaced_total = Counter("imgdetect_children_replaced_total", "Children ended early, by reason", ["reason"])
 jobs_total = Counter("imgdetect_jobs_total", "Jobs ended, by state", ["state"])
 pruned_total = Counter("imgdetect_pruned_total", "Records and files removed by pruning", ["what"])

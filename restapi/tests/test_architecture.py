@@ -34,6 +34,7 @@ HOMES = {
     "flask": {"web", "wsgi"},
     "werkzeug": {"web"},
     "flasgger": {"web"},
+    "flask_limiter": {"web/limits"},
     "cv2": {"images", "annotate", "augment", "boxes", "masks", "detectors/haar", "detectors/_engines"},
     "fasthaar": {"detectors/_engines"},
     "PIL": set(),  # headers are read with bounded walks of our own

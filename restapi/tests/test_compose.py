@@ -75,6 +75,17 @@ class ComposeTest(unittest.TestCase):
         self.assertIn("healthcheck", postgres)
         self.assertFalse(self.services["restapi"]["depends_on"]["postgres"]["required"])
 
+    def test_the_cache_may_forget_and_the_queue_may_not(self) -> None:
+        for name, policy, on_disk in (("redis-cache", "allkeys-lru", False), ("redis-queue", "noeviction", True)):
+            with self.subTest(name):
+                redis = self.services[name]
+                self.assertEqual((redis["profiles"], redis["networks"]), (["full"], ["inside"]))
+                command = redis["command"]
+                self.assertEqual(command[command.index("--maxmemory-policy") + 1], policy)
+                self.assertEqual("--appendonly" in command, on_disk)
+                self.assertEqual(redis.get("volumes", []), ["redis-queue:/data"] if on_disk else [])
+                self.assertIn("healthcheck", redis)
+
     def test_nginx_sees_no_database_and_writes_no_picture(self) -> None:
         volumes = self.services["nginx"]["volumes"]
         self.assertEqual(volumes, ["images:/data/images:ro,nocopy", "${CERT_DIR:-certificate}:/certs", "spool:/spool"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import time
 import uuid
@@ -42,11 +43,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     # is started later, in the place of another, must not depend on the database being there at that moment.
     service = DetectionService.open(settings, proven=settings.pool_dir is not None)
     jobs = Jobs(service, settings.queue_url)
-    app.extensions["imgdetect"] = Parts(service, jobs, Gate(settings), Housekeeping(service, jobs))
+    gate = Gate(settings)
+    app.extensions["imgdetect"] = Parts(service, jobs, gate, Housekeeping(service, jobs))
     app.extensions["imgdetect.readiness"] = operations.Readiness()
     if settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, settings.trusted_proxies, settings.trusted_proxies)  # type: ignore[method-assign]
     app.before_request(_begin)
+    if settings.rate_limit:  # who does not want it does not pay for it
+        importlib.import_module("imgdetect.web.limits").register(app, settings, gate)
+    app.before_request(_admit)
     app.after_request(_finish)
     problems.register(app)
     app.register_blueprint(api.blueprint)
@@ -60,12 +65,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _begin() -> Response | None:
-    """Give the request its id, and turn away what may not come in at all."""
+def _begin() -> None:
+    """Give the request its id."""
     g.started = time.perf_counter()
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     logs.bind_request(g.request_id)
+
+
+def _admit() -> Response | None:
+    """Turn away what may not come in at all."""
     gate: Gate = current_app.extensions["imgdetect"].gate
     if request.endpoint not in operations.OPEN_TO_PROBES:
         gate.refuse_strangers(request)
