@@ -51,6 +51,9 @@ class Connections:
     def transaction(self, *, writes: bool = False, busy_seconds: float | None = None) -> Iterator[Connection]:
         """A transaction that is committed at the end of the block, or rolled back by an exception.
 
+        One that does not write sees one moment, on either database: what another transaction moves from one row to
+        another is in one of them. One that writes sees on PostgreSQL, in each statement, what was committed until then.
+
         Args:
             writes: it may write.
             busy_seconds: wait so long for the lock instead.
@@ -59,7 +62,10 @@ class Connections:
             exc.IntegrityError: a broken constraint.
         """
         seconds = self._busy_seconds if busy_seconds is None else busy_seconds
-        engine = self._engine.execution_options(busy_seconds=seconds if writes else None)
+        if self._sqlite:
+            engine: Engine = self._engine.execution_options(busy_seconds=seconds if writes else None)
+        else:
+            engine = self._engine if writes else self._server.reading
         committing = False
         with self._line(writes, seconds) if self._sqlite else self._server.watched(busy_seconds):
             try:

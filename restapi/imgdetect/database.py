@@ -196,9 +196,9 @@ class Database:
     def known_keys(self, keys: Sequence[str]) -> set[str]:
         """Those of some artifact keys that a record or a job still points at."""
         known: set[str] = set()
-        with self._transaction() as connection:
-            for start in range(0, len(keys), _KEYS_AT_ONCE):
-                some = keys[start : start + _KEYS_AT_ONCE]
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[start : start + _KEYS_AT_ONCE]
+            with self._transaction() as connection:
                 for column in (records.c.original_key, records.c.processed_key):
                     known.update(connection.scalars(select(column).where(column.in_(some))))
                 known |= self.jobs.known_keys(connection, some)

@@ -71,6 +71,7 @@ class Server:
 
     def __init__(self, url: URL, connections: int) -> None:
         self.engine = _engine(url, connections)
+        self.reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._silent = False
         self._next_try = 0.0
         self._trying = threading.Lock()

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +18,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import exc
+from sqlalchemy import exc, select
 
 from imgdetect import migrations, schema
 from imgdetect.database import Database
@@ -225,6 +226,16 @@ while True:
             self.assertLessEqual(len(stored), len(acknowledged) + 1)  # one not yet acknowledged
             for record_id in stored:
                 self.database.delete_record(record_id, "anna")
+
+    def test_a_reading_transaction_sees_one_moment(self):
+        """Else the sweep could look for a picture in a job when it has just moved on into a record."""
+        other = Database(self.url)
+        self.addCleanup(other.close)
+        with self.database._transaction() as connection:
+            for _ in range(2):
+                self.assertEqual(connection.execute(select(schema.records)).all(), [])
+                other.add_record(a_record(f"r{time.monotonic_ns()}"))
+        self.assertEqual(len(self.database.list_records("anna", 9)), 2)
 
     def test_a_blunder_of_ours_is_no_fault_of_the_database(self):
         self.database.add_record(a_record())
