@@ -6,21 +6,22 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 from tqdm import tqdm
 
 from imgdetect import __version__, augment, config, documents, housekeeping, images, logs
 from imgdetect.config import Settings
-from imgdetect.detection import Detection, DetectOptions
+from imgdetect.detection import Detection, DetectOptions, VideoProgress
 from imgdetect.errors import Problem
-from imgdetect.parameters import DetectParameters, validated
+from imgdetect.parameters import DetectParameters, VideoParameters, validated
 from imgdetect.service import DetectionService, Look, detector_urls
+from imgdetect.videos import Videos
 
 GUNICORN_CONF = Path(__file__).parents[1] / "gunicorn.conf.py"
 _IN_MEMORY = {"database_url": "sqlite:///:memory:", "storage_url": "memory:", "cache_url": "none:"}
@@ -62,32 +63,44 @@ def _refuse(message: str) -> Any:
     sys.exit(2)
 
 
+_LOOKING = (
+    click.option("--detector", help="Which detector looks; 'imgdetect config' names the default."),
+    click.option("--scale-factor", help="Step of the image pyramid, above 1."),
+    click.option("--min-neighbors", help="How many raw candidates it takes to make a detection."),
+    click.option("--min-size", help="Smallest object: N or WIDTH,HEIGHT in pixels."),
+    click.option("--max-size", help="Largest object: N or WIDTH,HEIGHT in pixels."),
+    click.option("--equalize", is_flag=True, default=None, help="Equalize the histogram before looking."),
+    click.option("--confidence", help="Leave out what the detector is less sure of, 0 to 1; not for cascades."),
+    click.option("--iou-threshold", help="Overlap from which on two boxes are one object, 0 to 1; not for cascades."),
+    click.option("--classes", help="Only these classes: person,dog; not for cascades."),
+    click.option("--top-k", help="How many classes a classification names."),
+    click.option("--rotations", help="Degrees, clockwise, to turn the picture by before looking: 0,90,180,270."),
+    click.option("--roi", help="Look only inside X,Y,WIDTH,HEIGHT."),
+    click.option("--max-detections", help="Keep the best N."),
+    click.option("--style", help="boxes, blur or pixelate."),
+    click.option("--label/--no-label", default=None, help="Write names beside the boxes."),
+)
+
+
+def _looking(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the parameters of a look."""
+    for option in reversed(_LOOKING):
+        command = option(command)
+    return command
+
+
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line for each file.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write annotated pictures here.")
-@click.option("--detector", help="Which detector looks; 'imgdetect config' names the default.")
-@click.option("--scale-factor", help="Step of the image pyramid, above 1.")
-@click.option("--min-neighbors", help="How many raw candidates it takes to make a detection.")
-@click.option("--min-size", help="Smallest object: N or WIDTH,HEIGHT in pixels.")
-@click.option("--max-size", help="Largest object: N or WIDTH,HEIGHT in pixels.")
-@click.option("--equalize", is_flag=True, default=None, help="Equalize the histogram before looking.")
-@click.option("--confidence", help="Leave out what the detector is less sure of, 0 to 1; not for cascades.")
-@click.option("--iou-threshold", help="Overlap from which on two boxes are one object, 0 to 1; not for cascades.")
-@click.option("--classes", help="Only these classes: person,dog; not for cascades.")
-@click.option("--top-k", help="How many classes a classification names.")
-@click.option("--rotations", help="Degrees, clockwise, to turn the picture by before looking: 0,90,180,270.")
-@click.option("--roi", help="Look only inside X,Y,WIDTH,HEIGHT.")
-@click.option("--max-detections", help="Keep the best N.")
-@click.option("--style", help="boxes, blur or pixelate.")
-@click.option("--label/--no-label", default=None, help="Write names beside the boxes.")
+@_looking
 def detect(files: tuple[Path, ...], as_json: bool, output: Path | None, **given: Any) -> None:
     """Look at pictures, without a server and without keeping anything."""
     with _opened(**_IN_MEMORY, waiting_line=max(16, len(files)), slots=config.usable_cores()) as service:
         settings = service.settings
-        texts = {name: str(value) for name, value in given.items() if value is not None}
         try:
-            options = validated(DetectParameters, texts).options(settings.default_detector, settings.min_scale_factor)
+            asked = validated(DetectParameters, _texts(given))
+            options = asked.options(settings.default_detector, settings.min_scale_factor)
             service.detector(options.detector)
         except Problem as problem:
             _refuse(_sentence(problem))
@@ -104,6 +117,10 @@ def detect(files: tuple[Path, ...], as_json: bool, output: Path | None, **given:
                 if output and not isinstance(look, str):
                     (output / path.with_suffix(".jpg").name).write_bytes(look[1].outcome.processed)
     sys.exit(1 if failed else 0)
+
+
+def _texts(given: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def _look(service: DetectionService, path: Path, options: DetectOptions) -> Any:
@@ -159,6 +176,57 @@ def _certainty(found: Detection) -> str:
     if found.confidence is None:
         return f"{found.neighbors} neighbors, score {found.score:.2f}"
     return f"confidence {found.confidence:.2f}"
+
+
+@main.command("video")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Write what is made here."
+)
+@click.option("--every", help="Look at every Nth frame.")
+@click.option("--annotate/--no-annotate", default=None, help="Make an annotated video too.")
+@_looking
+def video_command(file: Path, output: Path, **given: Any) -> None:
+    """Look at a video: NAME.jsonl has the detections of each frame, NAME.mp4 is the annotated video."""
+    with _opened(**_IN_MEMORY, slots=1, video_slots=1) as service:
+        settings, videos = service.settings, Videos(service)
+        try:
+            asked = validated(VideoParameters, _texts(given))
+            options = asked.video_options(settings.default_detector, settings.min_scale_factor)
+            output.mkdir(parents=True, exist_ok=True)
+            if file.resolve() == (output / f"{file.stem}.mp4").resolve():
+                _refuse(f"{file} would be overwritten; choose another --output")
+            with file.open("rb") as source, _made(output, file.stem) as (lines, film):
+                admitted = videos.admit(source, options)
+                with tqdm(total=None, unit="frame", disable=None, leave=False) as bar:
+                    summary = videos.watch(admitted, source, lines, film, lambda progress: _advance(bar, progress))
+        except Problem as problem:
+            _refuse(f"{file}: {_sentence(problem)}")
+        except OSError as error:
+            _refuse(error.strerror or str(error))
+    click.echo(
+        f"{file}: {summary.detections} found on {summary.looked_at} of {summary.frames} frames, {summary.tracks} tracks"
+    )
+
+
+@contextmanager
+def _made(folder: Path, stem: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """The files to be made of a video; they get their names when all went well, and an empty one none."""
+    temporary = [Path(folder, f".{stem}.{os.getpid()}{extension}") for extension in (".jsonl", ".mp4")]
+    try:
+        with temporary[0].open("w+b") as lines, temporary[1].open("w+b") as film:
+            yield lines, film
+        for path in temporary:
+            if path.stat().st_size or path.suffix == ".jsonl":
+                path.replace(folder / f"{stem}{path.suffix}")
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+
+
+def _advance(bar: Any, progress: VideoProgress) -> None:
+    bar.total = progress.total
+    bar.update(progress.done - bar.n)
 
 
 @main.command("augment")

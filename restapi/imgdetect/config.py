@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     max_batch_bytes: int = Field(500_000_000, ge=1, description="Largest batch, bytes, as sent and as unpacked")
     max_batch_images: int = Field(1000, ge=1, le=10_000, description="Most images of a batch")
     max_video_bytes: int = Field(500_000_000, ge=1, description="Largest video, bytes")
+    max_video_seconds: float = Field(600, gt=0, le=86_400, description="Longest video, seconds")
     spool_dir: Path | None = Field(None, description="Folder of large bodies on their way in; empty: the data folder")
     max_pixels: int = Field(25_000_000, ge=1, le=100_000_000, description="Largest image, pixels")
     working_pixels: int = Field(
@@ -75,6 +76,9 @@ class Settings(BaseSettings):
     min_scale_factor: float = Field(1.05, gt=1, le=2, description="Smallest scale_factor a request may ask for")
     deadline_seconds: float = Field(30, gt=0, le=600, description="Time after which the work on a picture is stopped")
     slots: int = Field(0, ge=0, description="Pictures looked at at once, by all processes together; 0: one a core")
+    video_slots: int = Field(
+        1, ge=0, le=64, description="Videos looked at at once, beside the pictures; 0: videos are off"
+    )
     waiting_line: int = Field(16, ge=0, description="Requests that may wait for a slot; more get 503")
     pool_dir: Path | None = Field(None, description="Folder where processes meet that share slots; gunicorn sets it")
     retention_days: float = Field(0, ge=0, description="Records older than this are pruned; 0: never")

@@ -203,6 +203,51 @@ class Job:
 
 
 @dataclass(frozen=True)
+class VideoOptions:
+    """How to look at a video."""
+
+    detect: DetectOptions
+    every: int = 1  # look at each frame whose number it divides
+    annotate: bool = True  # make an annotated video too
+
+
+@dataclass(frozen=True)
+class VideoLimits:
+    """How much of a video is taken; what the file claims does not matter."""
+
+    max_pixels: int  # of a frame
+    max_side: int
+    max_seconds: float
+    max_frames: int
+    max_windows: int  # what all looks together may cost
+    max_made_bytes: int  # of the annotated video, and of the lines of detections
+
+
+@dataclass(frozen=True)
+class VideoProgress:
+    """How far the work on a video is."""
+
+    done: int  # frames
+    total: int  # frames; an estimate where the file does not tell, never less than done
+
+
+@dataclass(frozen=True)
+class VideoSummary:
+    """What was seen in a video."""
+
+    width: int  # of the upright frame
+    height: int
+    frames: int
+    looked_at: int  # frames
+    seconds: float
+    detections: int
+    tracks: int
+    damaged: int  # packets that could not be decoded and were passed over
+    engine: str
+    annotated: bool  # whether there is an annotated video
+
+
+@dataclass(frozen=True)
 class UploadedCascade:
     """A detector that a client made of a cascade file; the file itself, in canonical form, stays in the database."""
 

@@ -13,8 +13,11 @@ Problem
 ├── UploadTooLarge        413
 ├── UriTooLong            414
 ├── UnsupportedImage      415
+├── UnsupportedVideo      415
 ├── RangeNotSatisfiable   416
 ├── UnreadableImage       422
+├── UnreadableVideo       422
+├── VideoTooLong          422  more seconds, frames or work than this server takes
 ├── ImageTooLarge         422
 ├── DetectorFailed        422  the child that looked at this picture died: content never causes a 5xx
 ├── DetectorTooSlow       422  the child that looked at this picture was stopped at its deadline
@@ -23,6 +26,7 @@ Problem
 ├── HeadersTooLarge       431
 ├── InternalError         500  our own bug; the cause is in the log only
 ├── EngineUnavailable     501  uploaded cascades need an engine that is not installed here
+├── VideoUnavailable      501  videos are switched off, or what reads them is not installed here
 ├── Busy                  503
 ├── BackendUnavailable    503
 ├── WaitTooLong           504
@@ -123,12 +127,24 @@ class UnsupportedImage(Problem):
     status, slug, title = 415, "unsupported-image", "The upload is not an image of an accepted type."
 
 
+class UnsupportedVideo(Problem):
+    status, slug, title = 415, "unsupported-video", "The upload is not a video of an accepted type."
+
+
 class RangeNotSatisfiable(Problem):
     status, slug, title = 416, "range-not-satisfiable", "The requested range lies outside the file."
 
 
 class UnreadableImage(Problem):
     status, slug, title = 422, "unreadable-image", "The image is damaged and cannot be read."
+
+
+class UnreadableVideo(Problem):
+    status, slug, title = 422, "unreadable-video", "The video is damaged and cannot be read."
+
+
+class VideoTooLong(Problem):
+    status, slug, title = 422, "video-too-long", "The video is longer than this server takes."
 
 
 class ImageTooLarge(Problem):
@@ -161,6 +177,10 @@ class InternalError(Problem):
 
 class EngineUnavailable(Problem):
     status, slug, title = 501, "engine-unavailable", "This server cannot look with uploaded cascades."
+
+
+class VideoUnavailable(Problem):
+    status, slug, title = 501, "video-unavailable", "This server does not look at videos."
 
 
 class Busy(Problem):

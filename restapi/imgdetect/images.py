@@ -77,7 +77,7 @@ def decode(data: bytes) -> Image:
             stored = cv2.imdecode(np.frombuffer(without_extras(data), np.uint8), flags)
         if stored is None or stored.shape[:2] != (header.height, header.width):
             raise UnreadableImage
-        return np.ascontiguousarray(_upright(_as_bgr(stored, header), header.orientation))
+        return np.ascontiguousarray(upright(_as_bgr(stored, header), header.orientation))
     except (cv2.error, MemoryError):
         raise UnreadableImage from None
 
@@ -125,7 +125,7 @@ def _on_white(bgra: Image, premultiplied: bool) -> Image:
     return flat
 
 
-def _upright(image: Image, orientation: int) -> Image:
+def upright(image: Image, orientation: int) -> Image:
     """Apply an EXIF orientation, 1..8."""
     # OpenCV turns block by block: on a photograph about three times as fast as copying a transposed view.
     if orientation >= 5:

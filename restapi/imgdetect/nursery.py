@@ -11,6 +11,8 @@ died. It ends when no server process is left.
 What is said on a caller's connection, one message each:
 
     look PIXELS   a child is wanted    -> child (with the pipe), or busy
+    watch         one is wanted for a video, beside those for pictures -> child (with the pipe), or busy
+    alive         the child got on with its video: its deadline counts anew
     done          its answer was read; the child is free
     lost          its pipe was closed  -> deadline, or died EXIT_CODE
     state         how busy is it?      -> BUSY WAITING
@@ -30,7 +32,7 @@ import socket
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +41,10 @@ from imgdetect.errors import Problem
 
 MESSAGE_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
+# Whoever answers requests and hands out pictures goes first; it needs little, and children wait for it.
+_NICENESS = 5
+# A picture has somebody who waits for it, a video has time: on a core that both want it gets a tenth.
+_WATCHER_NICENESS = 15
 
 
 class Build(NamedTuple):
@@ -57,6 +63,13 @@ class Limits(NamedTuple):
     max_pixels: int  # in work at once; a single picture is always admitted
     deadline_seconds: float  # longest time to wait for a child, and longest time a child may work on one call
     memory_bytes: int  # address space of a child
+    watchers: int = 0  # children beside the others that may watch a video each
+
+
+class Said(NamedTuple):
+    """What a child tells on its way to the answer."""
+
+    value: Any
 
 
 class Crash(NamedTuple):
@@ -68,7 +81,7 @@ class Crash(NamedTuple):
 class _Child:
     """A process and our end of the pipe to it, which callers get a copy of."""
 
-    def __init__(self, target: Any, memory_bytes: int) -> None:
+    def __init__(self, target: Any, memory_bytes: int, niceness: int = _NICENESS) -> None:
         self.pipe, theirs = socket.socketpair()
         nursery = os.getpid()
         self.pid = os.fork()
@@ -76,6 +89,7 @@ class _Child:
             fd = theirs.detach()
             os.closerange(3, fd)
             os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX"))
+            os.nice(niceness)
             _serve(Connection(fd), target, memory_bytes, nursery)
             os._exit(0)
         theirs.close()
@@ -117,6 +131,7 @@ class _Nursery:
         self._members: set[_Caller] = set()
         self._line: deque[_Caller] = deque()
         self._busy: set[_Caller] = set()
+        self._watching: set[_Caller] = set()  # callers with a child that is none of the others
         self._pixels = 0
         self._free: list[_Child] = []
         for _ in range(limits.children):
@@ -136,7 +151,7 @@ class _Nursery:
                     self._bury(key.data)
             self._end_overdue()
             self._lend()
-        for child in (*self._free, *(caller.child for caller in self._busy)):
+        for child in (*self._free, *(caller.child for caller in self._busy | self._watching)):
             if child:
                 child.end()
 
@@ -151,6 +166,10 @@ class _Nursery:
             word = b""
         if word == b"look":
             self._queue(caller, int(argument))
+        elif word == b"watch":
+            self._watch(caller)
+        elif word == b"alive":
+            self._renew(caller)
         elif word == b"done":
             self._take_back(caller)
         elif word == b"lost":
@@ -173,6 +192,21 @@ class _Nursery:
             caller.until = time.monotonic() + self._limits.deadline_seconds
             self._line.append(caller)
 
+    def _watch(self, caller: _Caller) -> None:
+        """Fork a child for one video; it ends with it."""
+        if len(self._watching) >= self._limits.watchers:
+            caller.tell(b"busy")
+            return
+        caller.child = _Child(self._target, self._limits.memory_bytes, _WATCHER_NICENESS)
+        caller.pixels = 0
+        self._watching.add(caller)
+        self._renew(caller)
+        caller.tell(b"child", caller.child.pipe.fileno())
+
+    def _renew(self, caller: _Caller) -> None:
+        if caller in self._watching:
+            caller.until = time.monotonic() + self._limits.deadline_seconds
+
     def _may_go(self, caller: _Caller) -> bool:
         fits = not self._busy or self._pixels + caller.pixels <= self._limits.max_pixels
         return bool(self._free) and fits
@@ -190,7 +224,9 @@ class _Nursery:
             caller.tell(b"child", child.pipe.fileno())
 
     def _take_back(self, caller: _Caller) -> None:
-        if child := self._release(caller):
+        if caller in self._watching:
+            self._replace(caller)
+        elif child := self._release(caller):
             self._add(child)
 
     def _release(self, caller: _Caller) -> _Child | None:
@@ -198,15 +234,18 @@ class _Nursery:
         child, caller.child = caller.child, None
         if child:
             self._busy.discard(caller)
+            self._watching.discard(caller)
             self._pixels -= caller.pixels
             caller.until = float("inf")
         return child
 
     def _replace(self, caller: _Caller) -> int:
-        """Kill the child of a caller and put another in its place; returns its exit code."""
+        """Kill the child of a caller and put another in its place unless it was a watcher; returns its exit code."""
+        watched = caller in self._watching
         child = self._release(caller)
         exit_code = child.end() if child else 0
-        self._new_child()
+        if not watched:
+            self._new_child()
         return exit_code
 
     def _bury(self, child: _Child) -> None:
@@ -235,12 +274,12 @@ class _Nursery:
 
     def _next_deadline(self) -> float | None:
         """Seconds until the next one; None where nobody waits for anything."""
-        until = min((caller.until for caller in (*self._line, *self._busy)), default=None)
+        until = min((caller.until for caller in (*self._line, *self._busy, *self._watching)), default=None)
         return None if until is None else max(0.0, until - time.monotonic())
 
     def _end_overdue(self) -> None:
         now = time.monotonic()
-        for caller in [c for c in self._busy if c.until <= now]:
+        for caller in [c for c in self._busy | self._watching if c.until <= now]:
             caller.lost = b"deadline"
             self._replace(caller)
         for caller in [c for c in self._line if c.until <= now]:
@@ -294,22 +333,39 @@ def _serve(pipe: Connection, target: Any, memory_bytes: int, nursery: int) -> No
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != nursery:
         return
-    # Whoever answers requests and hands out pictures goes first; it needs little, and children wait for it.
-    os.nice(5)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:
-            method, arguments = pipe.recv()
+            method, arguments, files = pipe.recv()
+            arguments += _received(pipe, files)
         except EOFError:
             return
-        pipe.send(_answer(target, method, arguments))
+        for answer in _answers(target, method, arguments):
+            pipe.send(answer)
 
 
-def _answer(target: Any, method: str, arguments: tuple[Any, ...]) -> Any:
+def _received(pipe: Connection, count: int) -> tuple[int, ...]:
+    """The descriptors of open files that came along with a call."""
+    if not count:
+        return ()
+    with socket.socket(fileno=os.dup(pipe.fileno())) as channel:
+        return tuple(socket.recv_fds(channel, 1, count)[1])
+
+
+def _answers(target: Any, method: str, arguments: tuple[Any, ...]) -> Iterator[Any]:
+    """What a method says on its way, where it is a generator, and what it returns."""
     try:
-        return getattr(target, method)(*arguments)
+        answer = getattr(target, method)(*arguments)
+        if isinstance(answer, Iterator):
+            while True:
+                try:
+                    yield Said(next(answer))
+                except StopIteration as end:
+                    answer = end.value
+                    break
+        yield answer
     except Problem as problem:
-        return problem
+        yield problem
     except Exception:
-        return Crash(traceback.format_exc())
+        yield Crash(traceback.format_exc())

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from imgdetect.detection import DetectOptions, Style
+from imgdetect.detection import DetectOptions, Style, VideoOptions
 from imgdetect.errors import InvalidRequest
 
 MAX_SIDE = 16_384
 MAX_ROTATIONS = 16
+MAX_EVERY = 1000
 MAX_CLASSES = 100
 Model = TypeVar("Model", bound=BaseModel)
 _NUMBER = re.compile(r"-?\d{1,6}$")
@@ -121,7 +123,7 @@ class DetectParameters(BaseModel):
         """
         if self.scale_factor is not None and self.scale_factor < min_scale_factor:
             raise InvalidRequest.field("scale_factor", f"should be at least {min_scale_factor:g} on this server")
-        chosen = self.model_dump(exclude={"keep_original"})
+        chosen = self.model_dump(include={field.name for field in fields(DetectOptions)})
         return DetectOptions(**(chosen | {"detector": self.detector or default_detector}))
 
 
@@ -129,6 +131,18 @@ class UploadParameters(DetectParameters):
     """The parameters of an upload that is kept."""
 
     keep_original: bool = True
+
+
+class VideoParameters(DetectParameters):
+    """The parameters of a video."""
+
+    every: Annotated[int, Field(ge=1, le=MAX_EVERY)] = 1
+    annotate: bool = True
+    keep_original: bool = False
+
+    def video_options(self, default_detector: str, min_scale_factor: float) -> VideoOptions:
+        """The options of the core; raises as `options`."""
+        return VideoOptions(self.options(default_detector, min_scale_factor), self.every, self.annotate)
 
 
 class CascadeParameters(BaseModel):

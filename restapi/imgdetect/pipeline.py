@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -10,8 +10,18 @@ import numpy as np
 
 from imgdetect import annotate, detectors, images
 from imgdetect.clock import timed
-from imgdetect.detection import Box, DetectOptions, Outcome, UploadedCascade
+from imgdetect.detection import (
+    Box,
+    DetectOptions,
+    Outcome,
+    UploadedCascade,
+    VideoLimits,
+    VideoOptions,
+    VideoProgress,
+    VideoSummary,
+)
 from imgdetect.detectors import Detector, haar
+from imgdetect.video_headers import VideoHeader
 
 ONNX = "onnxruntime"
 PROCESSED_MEDIA_TYPE = "image/jpeg"
@@ -51,11 +61,7 @@ class Looker:
             Problem: the image cannot be read, or the options do not fit it.
         """
         timings_ms: dict[str, float] = {}
-        detector: Detector
-        if uploaded:
-            detector = haar.uploaded(uploaded.cascade, self._working_pixels, uploaded.xml)
-        else:
-            detector = self._detector(options.detector)
+        detector = self._chosen(options.detector, uploaded)
         with timed("decode", timings_ms):
             image = images.decode(data)
         with timed("detect", timings_ms):
@@ -65,6 +71,20 @@ class Looker:
         with timed("encode", timings_ms):
             processed = images.encode(picture, PROCESSED_MEDIA_TYPE)
         return Outcome(result, asdict(options), processed, PROCESSED_MEDIA_TYPE, timings_ms, detector.facts.engine)
+
+    def watch(
+        self,
+        header: VideoHeader,
+        options: VideoOptions,
+        limits: VideoLimits,
+        uploaded: UploadedDetector | None,
+        *files: int,
+    ) -> Generator[VideoProgress, None, VideoSummary]:
+        """Look at a video; see `video.watch`."""
+        # FFmpeg is a heavy guest and not installed everywhere; only a child that watches a video needs it.
+        from imgdetect import video  # noqa: PLC0415
+
+        return video.watch(self._chosen(options.detect.detector, uploaded), header, options, limits, *files)
 
     def try_cascade(self, data: bytes) -> haar.CascadeFile:
         """Validate a cascade and try it out; returns its canonical form.
@@ -92,6 +112,11 @@ class Looker:
     def transcode(self, data: bytes, media_type: str) -> bytes:
         """Encode an image again in another format."""
         return images.encode(images.decode(data), media_type)
+
+    def _chosen(self, name: str, uploaded: UploadedDetector | None) -> Detector:
+        if uploaded:
+            return haar.uploaded(uploaded.cascade, self._working_pixels, uploaded.xml)
+        return self._detector(name)
 
     def _detector(self, name: str) -> Detector:
         if name not in self._detectors:

@@ -11,6 +11,7 @@ that several large pictures at once wait for each other instead of adding up in 
 from __future__ import annotations
 
 import fcntl
+import os
 import pickle
 import shutil
 import socket
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any, NoReturn
 
 from imgdetect import logs
 from imgdetect.errors import BackendUnavailable, Busy, DetectorFailed, DetectorTooSlow, Problem
-from imgdetect.nursery import MESSAGE_BYTES, Build, Crash, Limits
+from imgdetect.nursery import MESSAGE_BYTES, Build, Crash, Limits, Said
 
 log = logs.get_logger(__name__)
 
@@ -87,22 +88,43 @@ class ProcessPool:
             DetectorFailed: the child died, or the method raised something other than a Problem.
             Problem: what the method raised.
         """
-        control, pipe = self._borrow(pixels)
+        control, pipe = self._borrow(b"look %d" % pixels)
         with control, pipe:
             with self._telling_why(control, method):
-                pipe.send((method, arguments))
+                pipe.send((method, arguments, 0))
             if meanwhile:
                 meanwhile()
-            with self._telling_why(control, method):
-                answer = pipe.recv()
+            answer = self._next(control, pipe, method)
             control.send(b"done")
-        if isinstance(answer, Crash):
-            # Content must not be able to cause a 500, so whatever a library makes of it is the picture's fault.
-            log.error("detector failed", method=method, cause=answer.text)
-            raise DetectorFailed()
-        if isinstance(answer, Problem):
-            raise answer
-        return answer
+        return _judged(answer, method)
+
+    def watch(
+        self, method: str, *arguments: Any, files: Sequence[int] = (), heard: Callable[[Any], None] = lambda said: None
+    ) -> Any:
+        """Call a generator of the children's object in a child that is made for it and ends with it.
+
+        The deadline counts from each thing that it says.
+
+        Args:
+            files: descriptors of open files, which the method gets as its last arguments.
+            heard: told what the generator yields; what it raises ends the work.
+        Returns:
+            What the generator returns.
+        Raises:
+            Busy: as many videos are watched already as may be at once.
+            Problem: as `run`.
+        """
+        control, pipe = self._borrow(b"watch")
+        with control, pipe:
+            with self._telling_why(control, method):
+                pipe.send((method, arguments, len(files)))
+                if files:
+                    _send_files(pipe, files)
+            while isinstance(answer := self._next(control, pipe, method), Said):
+                control.send(b"alive")
+                heard(answer.value)
+            control.send(b"done")
+        return _judged(answer, method)
 
     def close(self) -> None:
         """Leave the children; the last one to leave ends them, and calls under way end with Busy."""
@@ -120,12 +142,16 @@ class ProcessPool:
         if self._own_folder:
             shutil.rmtree(self._own_folder, ignore_errors=True)
 
-    def _borrow(self, pixels: int) -> tuple[socket.socket, Connection]:
+    def _next(self, control: socket.socket, pipe: Connection, method: str) -> Any:
+        with self._telling_why(control, method):
+            return pipe.recv()
+
+    def _borrow(self, wish: bytes) -> tuple[socket.socket, Connection]:
         """Wait for a child; returns our connection to the nursery and the pipe to the child."""
         for _ in range(2):  # a nursery that was lost is started again
             control = self._connect()
             try:
-                control.send(b"look %d" % pixels)
+                control.send(wish)
                 message, fds, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 1)
             except OSError:
                 message, fds = b"", []
@@ -223,3 +249,19 @@ def _connected(address: str) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def _send_files(pipe: Connection, files: Sequence[int]) -> None:
+    with socket.socket(fileno=os.dup(pipe.fileno())) as channel:
+        socket.send_fds(channel, [b"."], files)
+
+
+def _judged(answer: Any, method: str) -> Any:
+    """What a child answered; a problem is raised."""
+    if isinstance(answer, Crash):
+        # Content must not be able to cause a 500, so whatever a library makes of it is the picture's fault.
+        log.error("detector failed", method=method, cause=answer.text)
+        raise DetectorFailed()
+    if isinstance(answer, Problem):
+        raise answer
+    return answer

@@ -171,6 +171,7 @@ class DetectionService:
                 max_pixels=settings.max_pixels,
                 deadline_seconds=settings.deadline_seconds,
                 memory_bytes=CHILD_MEMORY_BYTES,
+                watchers=settings.video_slots,
             ),
             settings.pool_dir,
             on_replaced=lambda reason: metrics.children_replaced_total.labels(reason).inc(),
@@ -205,12 +206,16 @@ class DetectionService:
 
     def admit(self, upload: Upload, options: DetectOptions, owner: str = "") -> Admitted:
         """Check that this server is willing to do a look."""
+        return self.admit_size((upload.width, upload.height), options, owner)
+
+    def admit_size(self, size_wh: tuple[int, int], options: DetectOptions, owner: str = "") -> Admitted:
+        """Check that this server is willing to look at a picture of some size, width and height in pixels."""
         try:
             detector, cascade = self.detector(options.detector, owner)
         except NotFound as problem:
             raise InvalidRequest.field("detector", problem.detail) from None
         options = detector.resolve(options)
-        windows = detector.cost((upload.width, upload.height), options)
+        windows = detector.cost(size_wh, options)
         limit = self.settings.max_windows
         if windows > limit:
             raise TooMuchWork(
@@ -237,7 +242,7 @@ class DetectionService:
             metrics.cache_total.labels("hit").inc()
             return Look(replace(earlier, timings_ms={}), cached=True)
         metrics.cache_total.labels("miss").inc()
-        uploaded = UploadedDetector(cascade, self.cascades.xml(cascade)) if cascade else None
+        uploaded = self.uploaded(cascade)
         label = _UPLOADED if cascade else detector.name
         started = time.perf_counter()
         try:
@@ -255,6 +260,10 @@ class DetectionService:
             metrics.detections_total.labels(label, _UPLOADED if cascade else detection.class_name).inc()
         self.results.set(key, _pack(outcome))
         return Look(outcome, cached=False)
+
+    def uploaded(self, cascade: UploadedCascade | None) -> UploadedDetector | None:
+        """All that a child needs to look with a detector that a client uploaded."""
+        return UploadedDetector(cascade, self.cascades.xml(cascade)) if cascade else None
 
     def detect(
         self,

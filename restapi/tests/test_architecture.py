@@ -19,14 +19,17 @@ RANKS = (
         "parameters",
         "nursery",
     },
-    {"outgoing", "headers", "tiff", "boxes", "masks", "images", "annotate", "augment"},
+    {
+        *{"outgoing", "headers", "tiff", "tracks", "video_files", "video_headers"},
+        *{"boxes", "masks", "images", "annotate", "augment"},
+    },
     {
         *{"detectors", "storages", "queues", "cache", "redis_cache", "pool"},
         *{"database", "detector_rows", "job_rows", "schema", "connections", "postgresql", "migrations"},
     },
-    {"pipeline", "records", "documents", "cascades"},
+    {"pipeline", "records", "documents", "cascades", "video"},
     {"service"},
-    {"jobs"},
+    {"jobs", "videos"},
     {"housekeeping"},
     {"web", "cli", "wsgi"},
 )
@@ -47,6 +50,7 @@ HOMES = {
     "boto3": {"storages/s3"},
     "botocore": {"storages/s3"},
     "structlog": {"logs"},
+    "av": {"video_files"},
     "click": {"cli"},
     "tqdm": {"cli"},
 }

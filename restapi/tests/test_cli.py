@@ -13,6 +13,7 @@ import requests
 
 from imgdetect import images
 from tests.app import INPUT
+from tests.films import film, frames_of
 from tests.live_server import RESTAPI, LiveServer
 
 
@@ -53,6 +54,37 @@ class CommandTest(unittest.TestCase):
             self.assertEqual(done.returncode, 2)
             self.assertIn(part, done.stderr)
             self.assertNotIn("Traceback", done.stderr)
+
+    def test_video_writes_lines_and_an_annotated_video(self):
+        film_path = self.folder / "face.mov"
+        film_path.write_bytes(film(12, container="mov"))
+        out = self.folder / "out"
+        done = run("video", film_path, "--output", out, "--every", 4, "--style", "blur", "--min-neighbors", 5)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout, f"{film_path}: 3 found on 3 of 12 frames, 1 tracks\n")
+        self.assertEqual(sorted(path.name for path in out.iterdir()), ["face.jsonl", "face.mp4"])
+        lines = [json.loads(line) for line in (out / "face.jsonl").read_text().splitlines()]
+        self.assertEqual([(line["frame"], len(line["detections"])) for line in lines], [(0, 1), (4, 1), (8, 1)])
+        self.assertEqual(len(frames_of((out / "face.mp4").read_bytes())), 12)
+
+    def test_video_says_what_is_wrong_and_leaves_nothing(self):
+        bad = self.folder / "bad.mp4"
+        bad.write_text("no video")
+        out = self.folder / "out"
+        for arguments, part in (
+            ((bad,), "neither MP4"),
+            ((bad, "--every", "0"), "every"),
+            ((bad, "--roi", "x"), "roi"),
+        ):
+            done = run("video", *arguments, "--output", out)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn(part, done.stderr)
+            self.assertNotIn("Traceback", done.stderr)
+        own = self.folder / "own.mp4"
+        own.write_bytes(film(2))
+        done = run("video", own, "--output", self.folder)
+        self.assertIn("would be overwritten", done.stderr)
+        self.assertEqual([*out.iterdir()], [])
 
     def test_detect_leaves_no_data_behind(self):
         run("detect", INPUT / "chelsea.jpg", IMGDETECT_DATA_DIR=str(self.folder / "data"))

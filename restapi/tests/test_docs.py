@@ -17,9 +17,9 @@ import numpy as np
 
 from imgdetect import detectors, errors, metrics, parameters
 from imgdetect.config import Settings
-from imgdetect.database import WorkerLost
 from imgdetect.detection import DetectOptions, Style
 from imgdetect.errors import InvalidRequest
+from imgdetect.job_rows import WorkerLost
 from imgdetect.parameters import DetectParameters, UploadParameters, validated
 from tests.live_server import RESTAPI, ROOT, LiveServer
 from tests.test_architecture import RANKS
