@@ -267,12 +267,14 @@ def serve() -> None:
 
 @main.command()
 def check() -> None:
-    """Prove that every part works: settings, database, storage, and each detector on a blank picture."""
+    """Prove that every part works: settings, database, storage, cache, and each detector on a blank picture."""
     with _opened(slots=1) as service:
         service.database.check()
         click.echo("database  OK")
         service.storage.check()
         click.echo("storage   OK")
+        service.results.check()
+        click.echo("cache     OK")
         failed = 0
         for name in sorted(service.detectors):
             try:

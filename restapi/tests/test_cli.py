@@ -100,7 +100,7 @@ class CommandTest(unittest.TestCase):
         done = run("check", IMGDETECT_DATA_DIR=str(self.folder))
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertEqual(done.stdout.count("detector  OK"), 17)
-        for part in ("database  OK", "storage   OK"):
+        for part in ("database  OK", "storage   OK", "cache     OK"):
             self.assertIn(part, done.stdout)
 
     def test_wrong_settings_end_with_code_2_and_one_line_each(self):

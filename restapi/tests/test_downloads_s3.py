@@ -2,9 +2,11 @@
 
 from urllib.parse import parse_qs, urlsplit
 
+import boto3
 import requests
 
 from imgdetect import config
+from imgdetect.housekeeping import prune
 from tests.app import API, AppTest, jpeg
 from tests.s3_server import MotoTest
 
@@ -48,6 +50,17 @@ class ProxiedTest(StoreCase):
         self.assertEqual(len(list(self.service.storage.keys())), 2)
         self.assertEqual(self.client.delete(f"{API}/image/{record['id']}").status_code, 200)
         self.assertEqual(list(self.service.storage.keys()), [])
+
+    def test_the_sweep_removes_what_was_never_completed_and_nothing_else(self):
+        record = self.uploaded(jpeg())["image"]
+        client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1")
+        # moto dates it back by years.
+        client.create_multipart_upload(Bucket="pictures", Key=f"p/{record['id']}.original.mp4")
+        self.assertEqual(len(list(self.service.storage.keys())), 3)
+        self.assertEqual(prune(self.service).files, 1)
+        self.assertNotIn("Uploads", client.list_multipart_uploads(Bucket="pictures"))
+        self.assertEqual(self.client.get(f"{API}/image/{record['id']}").data, jpeg())
+        self.assertEqual(self.client.get(f"{API}/image/{record['id']}/processed").status_code, 200)
 
     def test_an_object_that_somebody_removed_is_404(self):
         record = self.uploaded(jpeg())["image"]
