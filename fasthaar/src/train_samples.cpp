@@ -164,42 +164,48 @@ void lbp_codes(const fh_samples &s, int32_t feature, uint8_t *codes) {
     }
 }
 
-// Bins of HAAR features hold about as many samples each: values are counted in fine steps over four standard
-// deviations to each side of their mean, and neighbouring steps joined.
+namespace {
+
+const int STEPS = 1024, MOST_LOOKED_AT = 1024;
+
+// Values in fine steps over four standard deviations to each side of their mean.
+struct Scale {
+    float low, factor;
+};
+
+// From every so-manieth of the values.
+Scale scale_of(const float *values, int32_t count, int32_t every) {
+    double total = 0, squares = 0;
+    int32_t seen = 0;
+    for (int32_t i = 0; i < count; i += every, seen++) {
+        total += values[i];
+        squares += double(values[i]) * values[i];
+    }
+    const double mean = total / seen, variance = squares / seen - mean * mean;
+    const double deviation = sqrt(variance > 0 ? variance : 0);
+    const double factor = deviation > 0 ? STEPS / (8 * deviation) : 0;
+    return {static_cast<float>(mean - 4 * deviation), factor < 1e30 ? static_cast<float>(factor) : 0};
+}
+
+}  // namespace
+
+// Bins of HAAR features hold about as many samples each: steps are counted, and neighbouring ones joined.
 void fill_bins(const fh_samples &s, int32_t feature, float *values, uint8_t *bins) {
     if (s.lbp) return lbp_codes(s, feature, bins);
-    const int STEPS = 1024;
     haar_values(s, feature, values);
-    float total = 0, squares = 0;
-    for (int32_t i = 0; i < s.count; i++) {
-        total += values[i];
-        squares += values[i] * values[i];
-    }
-    const float mean = total / s.count, variance = squares / s.count - mean * mean;
-    const float deviation = sqrtf(variance > 0 ? variance : 0);
-    const float low = mean - 4 * deviation;
-    const float scale = deviation > 0 ? (STEPS - 1) / (8 * deviation) : 0;
-    const float usable = scale < 1e30f ? scale : 0;
-    uint16_t *const steps = reinterpret_cast<uint16_t *>(values);  // step i is written after value i was read
-    int32_t counts[STEPS] = {};
-    for (int32_t i = 0; i < s.count; i++) {
-        const float step = (values[i] - low) * usable;
+    const int32_t every = (s.count + MOST_LOOKED_AT - 1) / MOST_LOOKED_AT;
+    const Scale scale = scale_of(values, s.count, every);
+    for (int32_t i = 0; i < s.stride; i++) {
+        const float step = (values[i] - scale.low) * scale.factor;
         const float kept = step < 0 ? 0 : step > STEPS - 1 ? STEPS - 1 : step;
-        uint16_t whole = static_cast<uint16_t>(static_cast<int32_t>(kept));
-        memcpy(steps + i, &whole, sizeof whole);
-        counts[whole]++;
+        values[i] = kept;
     }
+    int32_t counts[STEPS] = {}, seen = 0;
+    for (int32_t i = 0; i < s.count; i += every, seen++) counts[static_cast<int32_t>(values[i])]++;
     uint8_t bin_of[STEPS];
-    int64_t before = 0;
-    for (int k = 0; k < STEPS; k++) {
-        bin_of[k] = static_cast<uint8_t>((before + counts[k] / 2) * HAAR_BINS / s.count);
-        before += counts[k];
-    }
-    for (int32_t i = 0; i < s.count; i++) {
-        uint16_t whole;
-        memcpy(&whole, steps + i, sizeof whole);
-        bins[i] = bin_of[whole];
-    }
+    for (int32_t k = 0, before = 0; k < STEPS; before += counts[k++])
+        bin_of[k] = static_cast<uint8_t>((2 * before + counts[k]) * HAAR_BINS / (2 * seen + 1));
+    for (int32_t i = 0; i < s.count; i++) bins[i] = bin_of[static_cast<int32_t>(values[i])];
 }
 
 }  // namespace fh

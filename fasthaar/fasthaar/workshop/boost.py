@@ -44,6 +44,7 @@ class StageRules:
     Attributes:
         booster: how samples are weighted and leaves are valued.
         max_depth: of a tree, 1 (a stump) to 4.
+        hold_out: share of the positives that trees do not learn from: they set the thresholds. 0 to 0.5.
         min_hit_rate: share of the positives that has to pass, above 0, at most 1.
         max_false_alarm: share of the negatives that may pass, above 0, below 1.
         max_weak: most trees.
@@ -53,6 +54,7 @@ class StageRules:
 
     booster: Booster = "gentle"
     max_depth: int = 1
+    hold_out: float = 0.2
     min_hit_rate: float = 0.995
     max_false_alarm: float = 0.5
     max_weak: int = 100
@@ -80,9 +82,23 @@ def passes(sums: Floats, threshold: float) -> Bits:
     return passed
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How the samples of a stage lie in memory: positives, then negatives, then the held-out positives."""
+
+    positives: int
+    negatives: int
+    held_out: int = 0
+
+    @property
+    def learned(self) -> int:
+        """How many samples trees learn from."""
+        return self.positives + self.negatives
+
+
 def train_stage(
     samples: Samples,
-    positives: int,
+    counts: Counts,
     rules: StageRules,
     rng: np.random.Generator,
     progress: Callable[[int, float], None] = lambda trees, false_alarm: None,
@@ -90,8 +106,9 @@ def train_stage(
     """Add trees until the stage reaches what its rules ask for, or has as many as it may.
 
     Args:
-        samples: positives first.
-        positives: how many of them; at least one, and not all.
+        samples: in the order of `counts`.
+        counts: how many of each; at least one positive and one negative. Where there are held-out positives, these
+            decide about the threshold, as trees know the others too well.
         rules: what to reach.
         rng: draws features.
         progress: told after each tree how many there are, and the false alarm rate.
@@ -102,8 +119,10 @@ def train_stage(
     Raises:
         NothingToTell: no feature tells the samples apart.
     """
-    labels = np.where(np.arange(samples.count) < positives, 1.0, -1.0)
-    weights = _Weights(rules.booster, labels)
+    learned = counts.learned
+    negatives = slice(counts.positives, learned)
+    deciding = slice(learned, None) if counts.held_out else slice(0, counts.positives)
+    weights = _Weights(rules.booster, np.where(np.arange(learned) < counts.positives, 1.0, -1.0))
     sums = np.zeros(samples.count)
     trees: list[Tree] = []
     threshold, false_alarm = 0.0, 1.0
@@ -115,13 +134,13 @@ def train_stage(
         tree, values = weights.learn(*grown)
         trees.append(tree)
         sums += values
-        threshold = _threshold(sums[:positives], rules.min_hit_rate)
-        false_alarm = float(passes(sums[positives:], threshold).mean())
+        threshold = _threshold(sums[deciding], rules.min_hit_rate)
+        false_alarm = float(passes(sums[negatives], threshold).mean())
         progress(len(trees), false_alarm)
     if not trees:
         raise NothingToTell
     passed = passes(sums, threshold)
-    return Stage(tuple(trees), threshold, float(passed[:positives].mean()), false_alarm), passed
+    return Stage(tuple(trees), threshold, float(passed[deciding].mean()), false_alarm), passed
 
 
 def _draw(features: int, count: int | None, rng: np.random.Generator) -> NDArray[np.int32] | None:
@@ -161,21 +180,26 @@ class _Weights:
         return mean
 
     def learn(self, tree: Tree, values: Floats) -> tuple[Tree, Floats]:
-        """Weigh samples anew after a tree, values (N,); gives both back, scaled as the booster wants them."""
+        """Weigh samples anew after a tree and what it says about them, (N,); more values than labels do no harm.
+
+        Returns:
+            Both, scaled as the booster wants them.
+        """
+        known = values[: len(self._labels)]
         if self._booster == "discrete":
-            wrong = self._labels != values
+            wrong = self._labels != known
             confidence = float(np.float32(-_log_ratio(float(self.weights[wrong].sum()))))
             tree = Tree(tree.left, tree.right, tree.splits, tuple(leaf * confidence for leaf in tree.leaves))
             values = values * confidence
             self.weights = self.weights * np.where(wrong, np.exp(confidence), 1)
         elif self._booster == "logit":
-            self._sums += 0.5 * values
+            self._sums += 0.5 * known
             share = 1 / (1 + np.exp(-2 * np.clip(self._sums, -300, 300)))
             self.weights = np.maximum(share * (1 - share), np.finfo(np.float32).eps)
             own = np.where(self._labels > 0, share, 1 - share)
             self.targets = self._labels * np.minimum(1 / np.maximum(own, 1e-12), _MOST_TARGET)
         else:
-            self.weights = self.weights * np.exp(-self._labels * values)
+            self.weights = self.weights * np.exp(-self._labels * known)
         self.weights /= self.weights.sum()
         return tree, values
 
@@ -207,7 +231,7 @@ def _grow(
     waiting: deque[tuple[Bits, int, tuple[int, int] | None]] = deque([(np.ones(samples.count, np.bool_), 0, None)])
     while waiting:
         here, depth, parent = waiting.popleft()
-        indices = np.flatnonzero(here & looked_at).astype(np.int32)
+        indices = np.flatnonzero(here[: len(looked_at)] & looked_at).astype(np.int32)
         split = None
         if depth < rules.max_depth and len(np.unique(np.sign(products[indices]))) > 1:
             split = samples.best_split(

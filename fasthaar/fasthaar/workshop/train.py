@@ -55,6 +55,13 @@ _CORES = min(64, len(os.sched_getaffinity(0)))
     "--max-depth", type=click.IntRange(1, MAX_DEPTH), default=_RULES.max_depth, show_default=True, help="1: stumps."
 )
 @click.option("--stages", type=click.IntRange(1, MAX_STAGES), default=_PLAN.stages, show_default=True, help="At most.")
+@click.option(
+    "--hold-out",
+    type=_Number(0, 0.5),
+    default=_RULES.hold_out,
+    show_default=True,
+    help="Share of the samples, the last ones, that only set thresholds.",
+)
 @click.option("--min-hit-rate", type=_SHARE, default=_RULES.min_hit_rate, show_default=True, help="Of each stage.")
 @click.option(
     "--max-false-alarm", type=_BELOW_ONE, default=_RULES.max_false_alarm, show_default=True, help="Of each stage."
@@ -87,6 +94,7 @@ def train(
     boost: str,
     max_depth: int,
     stages: int,
+    hold_out: float,
     min_hit_rate: float,
     max_false_alarm: float,
     target: float,
@@ -119,6 +127,7 @@ def train(
         rules=StageRules(
             booster=boosters[boost],
             max_depth=max_depth,
+            hold_out=hold_out,
             min_hit_rate=min_hit_rate,
             max_false_alarm=max_false_alarm,
             max_weak=max_weak,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from fasthaar._cascade import MAX_STAGES
 from fasthaar._write import write
 from fasthaar.workshop import WorkshopError
-from fasthaar.workshop.boost import NothingToTell, Stage, StageRules, Tree, train_stage
+from fasthaar.workshop.boost import Counts, NothingToTell, Stage, StageRules, Tree, train_stage
 from fasthaar.workshop.features import FeatureSet, Kind, feature_set
 from fasthaar.workshop.train_core import Samples, Split
 from fasthaar.workshop.train_input import Negatives, Pixels
@@ -86,7 +86,10 @@ class _Training:
     ) -> None:
         self._plan = plan
         self._features: FeatureSet = feature_set(plan.features, (samples.shape[2], samples.shape[1]))
-        self._samples = _with_contrast(samples, self._features)
+        useful = _with_contrast(samples, self._features)
+        # The last ones: copies of one object, which stand side by side, should not be on both sides.
+        learned = len(useful) - round(len(useful) * plan.rules.hold_out)
+        self._samples, self._deciding = useful[:learned], useful[learned:]
         self._held_out = held_out
         self._negatives = negatives
         self._folder = folder
@@ -131,13 +134,16 @@ class _Training:
         number = len(self._records) + 1
         began = time.monotonic()
         cascade = self._xml() if self._records else write(cascade_of([_EVERYTHING], self._features))
-        positives = self._positives(cascade)
+        positives, deciding = (
+            kept[passing(cascade, kept, self._plan.threads)] for kept in (self._samples, self._deciding)
+        )
+        positives = positives[: self._plan.positives]
         mined = self._mine(cascade, number)
         if self._ends(mined, number):
             return False
         boosting = time.monotonic()
         try:
-            record = self._boost(positives, mined, number)
+            record = self._boost(positives, mined, deciding, number)
         except NothingToTell:
             self._end(number, "no feature tells the remaining samples apart")
             return False
@@ -153,10 +159,6 @@ class _Training:
         if time.monotonic() - self._plotted > _PLOT_SECONDS:
             self._plot()
         return True
-
-    def _positives(self, cascade: bytes) -> Pixels:
-        kept = self._samples[passing(cascade, self._samples, self._plan.threads)]
-        return kept[: self._plan.positives]
 
     def _mine(self, cascade: bytes, number: int) -> Mined:
         with _bar(f"stage {number}: negatives", self._plan.negatives) as bar:
@@ -181,13 +183,13 @@ class _Training:
             raise WorkshopError(f"no stage could be trained: {why}")
         click.echo(f"done after stage {number - 1}: {why}")
 
-    def _boost(self, positives: Pixels, mined: Mined, number: int) -> StageRecord:
+    def _boost(self, positives: Pixels, mined: Mined, deciding: Pixels, number: int) -> StageRecord:
         plan = self._plan
-        both = np.concatenate([positives, mined.pixels])
+        pixels = np.concatenate([positives, mined.pixels, deciding])
         window = self._features.window_wh
-        integrals = 4 * len(both) * (window[0] + 1) * (window[1] + 1) * (2 if self._features.tilted.any() else 1)
+        integrals = 4 * len(pixels) * (window[0] + 1) * (window[1] + 1) * (2 if self._features.tilted.any() else 1)
         room = max(0, plan.memory_mb * 2**20 * 2 // 3 - integrals)
-        samples = Samples(both, self._features, threads=plan.threads, cache_bytes=room)
+        samples = Samples(pixels, self._features, threads=plan.threads, cache_bytes=room)
         rounds: list[float] = []
         rng = np.random.default_rng([plan.seed, number])
         with _bar(f"stage {number}: trees", None) as bar:
@@ -197,11 +199,13 @@ class _Training:
                 bar.set_postfix_str(f"false alarm {false_alarm:.3f}", refresh=False)
                 _advance(bar, trees)
 
-            stage, passed = train_stage(samples, len(positives), plan.rules, rng, progress)
+            stage, passed = train_stage(
+                samples, Counts(len(positives), len(mined.pixels), len(deciding)), plan.rules, rng, progress
+            )
         record = StageRecord(
             stage, len(positives), len(mined.pixels), mined.rate, mined.windows, tuple(rounds), None, (0, 0)
         )
-        self._check(record, both, passed)
+        self._check(record, pixels, passed)
         return record
 
     def _check(self, record: StageRecord, pixels: Pixels, passed: NDArray[np.bool_]) -> None:
