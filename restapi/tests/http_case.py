@@ -37,8 +37,11 @@ class HttpTest(LiveServerTest):
         return exchange(self.server.port, sent, **how)
 
     def rows(self, query="SELECT original_key FROM records UNION ALL SELECT processed_key FROM records"):
+        return [row[0] for row in self.query(query) if row[0]]
+
+    def query(self, sql):
         with closing(sqlite3.connect(self.server.data / "imgdetect.db")) as database:
-            return [row[0] for row in database.execute(query) if row[0]]
+            return database.execute(sql).fetchall()
 
     def files(self):
         return [path.name for path in (self.server.data / "images").rglob("*") if path.is_file()]

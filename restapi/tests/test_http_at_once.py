@@ -18,7 +18,7 @@ from tests.slow import SLOW, await_busy, gauge, picture
 
 
 class AtOnceTest(HttpTest):
-    settings = {"IMGDETECT_SLOTS": "2"}
+    settings = {"IMGDETECT_SLOTS": "2", "IMGDETECT_WORKERS": "2"}
 
     def at_once(self, count, call):
         """Call a function so often at the same moment; returns what each returned."""

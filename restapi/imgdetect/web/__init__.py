@@ -12,6 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from imgdetect import config, logs, metrics
 from imgdetect.config import Settings
+from imgdetect.errors import NotFound
 from imgdetect.housekeeping import Housekeeping
 from imgdetect.jobs import Jobs
 from imgdetect.service import DetectionService
@@ -78,6 +79,8 @@ def _admit() -> Response | None:
     gate: Gate = current_app.extensions["imgdetect"].gate
     if request.endpoint not in operations.OPEN_TO_PROBES:
         gate.refuse_strangers(request)
+    if "\0" in request.path:  # no name has one, and PostgreSQL will not even be asked for it
+        raise NotFound()
     preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
     if preflight and gate.allows_origin(request.headers.get("Origin")):
         answer = Response(status=204)

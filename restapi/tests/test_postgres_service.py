@@ -1,0 +1,82 @@
+"""The service on PostgreSQL: what of its tests has most to do with the database, once more."""
+
+import base64
+import unittest
+
+from tests import (
+    postgres_server,
+    test_detectors_api,
+    test_housekeeping,
+    test_http_at_once,
+    test_images_api,
+    test_jobs,
+)
+from tests.app import API, AppTest
+
+
+class InPostgres:
+    """An application of this process with a database of a real server."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.settings = cls.settings | {"database_url": cls.enterClassContext(postgres_server.shared().fresh())}
+        super().setUpClass()
+
+
+class PruneTest(InPostgres, test_housekeeping.PruneTest):
+    pass
+
+
+class TimerTest(InPostgres, test_housekeeping.TimerTest):
+    pass
+
+
+class JobsTest(InPostgres, test_jobs.JobsTest):
+    pass
+
+
+class RecordTest(InPostgres, test_images_api.RecordTest):
+    pass
+
+
+class ListTest(InPostgres, test_images_api.ListTest):
+    pass
+
+
+class CascadeOwnerTest(InPostgres, test_detectors_api.OwnerTest):
+    pass
+
+
+class NumberTest(InPostgres, test_detectors_api.NumberTest):
+    pass
+
+
+class AtOnceTest(test_http_at_once.AtOnceTest):
+    """Two processes of a live server."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.url = cls.enterClassContext(postgres_server.shared().fresh())
+        cls.settings = cls.settings | {"IMGDETECT_DATABASE_URL": cls.url}
+        super().setUpClass()
+
+    def query(self, sql):
+        return postgres_server.shared().sql(self.url, sql)
+
+
+class TextTest(InPostgres, AppTest):
+    def test_text_that_sqlite_keeps_and_postgresql_does_not_is_no_fault_of_ours(self):
+        for name in ("a%00b.jpg", "%ff%fe.jpg", "%ed%a0%80.jpg", "%F0%9F%98%80.jpg"):
+            for method, url in (("GET", f"{API}/image/"), ("DELETE", f"{API}/image/"), ("GET", "/api/v1/jobs/")):
+                with self.subTest(method=method, url=url + name):
+                    self.assertProblem(self.client.open(url + name, method=method), 404, "not-found")
+        for place in (b"1:a\0b", f"{1 << 63}:{'0' * 32}".encode()):
+            cursor = base64.urlsafe_b64encode(place).decode().rstrip("=")
+            self.assertProblem(self.client.get(f"{API}/image?cursor={cursor}"), 400, "invalid-request")
+        for name in ("a\0b.jpg", "\U0001f600.jpg"):
+            kept = self.uploaded(filename=name)["image"]["id"]
+            self.assertEqual(self.client.get(f"{API}/image/{kept}").status_code, 200)
+
+
+if __name__ == "__main__":
+    unittest.main()
