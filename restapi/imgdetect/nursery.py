@@ -62,7 +62,7 @@ class Limits(NamedTuple):
     waiting_line: int  # callers that may wait for a child; one more is told busy
     max_pixels: int  # in work at once; a single picture is always admitted
     deadline_seconds: float  # longest time to wait for a child, and longest time a child may work on one call
-    memory_bytes: int  # address space of a child
+    memory_bytes: int  # address space of a child; 0: no limit
     watchers: int = 0  # children beside the others that may watch a video each
 
 
@@ -333,7 +333,8 @@ def _serve(pipe: Connection, target: Any, memory_bytes: int, nursery: int) -> No
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != nursery:
         return
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:

@@ -20,10 +20,9 @@ from imgdetect.detection import (
     VideoProgress,
     VideoSummary,
 )
-from imgdetect.detectors import Detector, haar
+from imgdetect.detectors import Detector, haar, onnx
 from imgdetect.video_headers import VideoHeader
 
-ONNX = "onnxruntime"
 PROCESSED_MEDIA_TYPE = "image/jpeg"
 
 
@@ -101,7 +100,9 @@ class Looker:
 
     def prepare(self, detector: str) -> None:
         """Load what children can inherit: a network has threads of its own, which a fork would not copy."""
-        if self._detector(detector).facts.engine != ONNX:
+        if self._detector(detector).facts.engine == onnx.ENGINE:
+            images.decode(images.encode(np.zeros((256, 256, 3), np.uint8), PROCESSED_MEDIA_TYPE))
+        else:
             self.warm_up(detector)
 
     def crop(self, data: bytes, box: Box, media_type: str) -> bytes:

@@ -27,7 +27,7 @@ from imgdetect.detection import (
     result_from_dict,
     sha256_of,
 )
-from imgdetect.detectors import Detector, haar
+from imgdetect.detectors import Detector, haar, onnx
 from imgdetect.errors import InvalidRequest, NotFound, TooMuchWork
 from imgdetect.pipeline import Looker, UploadedDetector
 from imgdetect.pool import ProcessPool
@@ -81,6 +81,14 @@ def detector_urls(settings: Settings) -> dict[str, str]:
     return urls
 
 
+def child_memory_bytes(settings: Settings) -> int:
+    """Address space of a child; 0, for no limit, where networks run on a graphics card, whose driver reserves far more
+    than a machine has.
+    """
+    networks = any(parse(url).scheme == "onnx" for url in detector_urls(settings).values())
+    return 0 if networks and onnx.on_graphics_card() else CHILD_MEMORY_BYTES
+
+
 def create_detectors(settings: Settings) -> dict[str, Detector]:
     """Every detector by name.
 
@@ -112,7 +120,11 @@ def prove(settings: Settings) -> None:
     Raises:
         ValueError, Problem: something is not there.
     """
-    create_detectors(settings)
+    urls = detector_urls(settings)
+    for name, detector in create_detectors(settings).items():
+        if detector.facts.engine == onnx.ENGINE:
+            memory_bytes = child_memory_bytes(settings)
+            onnx.vet(name, urls[name], working_pixels=settings.working_pixels, memory_bytes=memory_bytes)
     _, database, _ = _backends(settings)
     try:
         database.migrate()
@@ -170,7 +182,7 @@ class DetectionService:
                 waiting_line=settings.waiting_line,
                 max_pixels=settings.max_pixels,
                 deadline_seconds=settings.deadline_seconds,
-                memory_bytes=CHILD_MEMORY_BYTES,
+                memory_bytes=child_memory_bytes(settings),
                 watchers=settings.video_slots,
             ),
             settings.pool_dir,

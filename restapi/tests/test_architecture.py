@@ -38,8 +38,9 @@ HOMES = {
     "werkzeug": {"web"},
     "flasgger": {"web"},
     "flask_limiter": {"web/limits"},
-    "cv2": {"images", "annotate", "augment", "boxes", "masks", "detectors/haar", "detectors/_engines"},
+    "cv2": {"images", "annotate", "augment", "boxes", "masks", "detectors"},
     "fasthaar": {"detectors/_engines"},
+    "onnxruntime": {"detectors/_session"},
     "PIL": set(),  # headers are read with bounded walks of our own
     "sqlalchemy": {"database", "detector_rows", "job_rows", "connections", "postgresql", "schema", "migrations"},
     "alembic": {"database", "connections", "migrations"},
