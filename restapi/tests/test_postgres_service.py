@@ -1,10 +1,14 @@
 """The service on PostgreSQL: what of its tests has most to do with the database, once more."""
 
 import base64
+import importlib
 import unittest
+from pathlib import Path
 
 from tests import (
     postgres_server,
+    test_database,
+    test_database_processes,
     test_detectors_api,
     test_housekeeping,
     test_http_at_once,
@@ -76,6 +80,19 @@ class TextTest(InPostgres, AppTest):
         for name in ("a\0b.jpg", "\U0001f600.jpg"):
             kept = self.uploaded(filename=name)["image"]["id"]
             self.assertEqual(self.client.get(f"{API}/image/{kept}").status_code, 200)
+
+
+class ContractsTest(unittest.TestCase):
+    def test_every_contract_of_the_database_is_held_by_both(self):
+        for path in Path(__file__).parent.glob("test_database*.py"):
+            importlib.import_module(f"tests.{path.stem}")
+        contracts = [*test_database.DatabaseContract.__subclasses__()]
+        contracts += test_database_processes.ProcessesContract.__subclasses__()
+        self.assertGreater(len(contracts), 4)
+        for contract in contracts:
+            held = [kind for kind in contract.__subclasses__() if issubclass(kind, unittest.TestCase)]
+            for database in ("File", "Postgres"):
+                self.assertEqual(len([kind for kind in held if kind.__name__.startswith(database)]), 1, contract)
 
 
 if __name__ == "__main__":
