@@ -285,6 +285,12 @@ def _detection_from_dict(data: dict[str, Any]) -> Detection:
     return Detection(**{**data, "box": Box(**data["box"]), "mask": mask})
 
 
+def detect_options_from_dict(data: dict[str, Any]) -> DetectOptions:
+    """The inverse of `asdict` for DetectOptions that went through JSON, where tuples become lists."""
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+    return DetectOptions(**values)
+
+
 def clean_filename(name: str) -> str:
     """A client's file name as it is kept and looked up: without folders and unprintable characters, at most 255 long.
 

@@ -71,7 +71,7 @@ def _found(parameters: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]
         "detector": parameters["detector"],
         "engine": result["engine"],
         "parameters": parameters,
-        "detections": [_detection(detection) for detection in result["detections"]],
+        "detections": [detection_document(detection) for detection in result["detections"]],
         "found": result["found"],
         "classes": result["classes"],
         "working_size": {"width": width, "height": height},
@@ -79,7 +79,7 @@ def _found(parameters: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _detection(detection: dict[str, Any]) -> dict[str, Any]:
+def detection_document(detection: dict[str, Any]) -> dict[str, Any]:
     """A detection; what a segmentation found of it is shown as COCO's datasets show it."""
     mask = detection.get("mask")
     shown = {name: value for name, value in detection.items() if name != "mask"}
@@ -95,7 +95,9 @@ def _effort(result: dict[str, Any], *, cached: bool, total_ms: float) -> dict[st
 
 def job_document(job: Job) -> dict[str, Any]:
     """What is known of a job."""
-    links = {"self": job_path(job.id), "image": image_path(job.record_id) if job.record_id else None}
+    path, made = job_path(job.id), job.artifacts or {}
+    links = {"self": path, "image": image_path(job.record_id) if job.record_id else None}
+    links |= {name: f"{path}/{name}" if name in made else None for name in ("detections", "video", "original")}
     return {
         "id": job.id,
         "kind": job.kind,
@@ -103,6 +105,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "created_at": _time(job.created_at),
         "attempts": job.attempts,
         "progress": _progress(job),
+        "video": made["detections"]["summary"] if job.kind == "video" and made else None,
         "links": links,
         "problem": job.problem,
     }

@@ -45,7 +45,9 @@ def prune(service: DetectionService) -> Pruned:
                 break
             records += _delete(service, _enough(oldest, excess))
     files = _sweep(service)
-    gone = database.jobs.delete_older_than(now_us() - int(ENDED_JOB_DAYS * _DAY_US))
+    # What jobs made is no record, but what is kept shorter than a job is not to live on in one.
+    days = min(ENDED_JOB_DAYS, settings.retention_days or ENDED_JOB_DAYS)
+    gone = database.jobs.delete_older_than(now_us() - int(days * _DAY_US))
     service.records.forget(*gone.keys)
     for what, count in (("records", records), ("files", files + len(gone.keys)), ("jobs", gone.jobs)):
         metrics.pruned_total.labels(what).inc(count)

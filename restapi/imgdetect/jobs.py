@@ -9,72 +9,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, BinaryIO
 
 from imgdetect import logs, metrics, queues
+from imgdetect.attempts import LEASE_SECONDS, Attempt, AttemptLost, Handler, Made
 from imgdetect.backends import module, parse
 from imgdetect.clock import now_us
-from imgdetect.database import Database
-from imgdetect.detection import DetectOptions, Job, Record, Upload
+from imgdetect.detection import DetectOptions, Job, Upload, VideoOptions, detect_options_from_dict
 from imgdetect.errors import Busy, Conflict, InternalError, NotFound, Problem
 from imgdetect.queues import JobQueue
 from imgdetect.records import Idempotency, new_id, new_record
 from imgdetect.service import DetectionService
+from imgdetect.videos import VideoWork, original_key
 
 log = logs.get_logger(__name__)
-LEASE_SECONDS = 30.0
 MAX_ATTEMPTS = 3
 # A queued job is handed to the queue at once; one that is still waiting after this long may have been lost there.
 RESUBMIT_AFTER_SECONDS = 60.0
-
-
-class AttemptLost(Exception):
-    """The job was cancelled, or its lease ran out and another attempt has taken over: nobody wants this one's work."""
-
-
-class Attempt:
-    """One attempt at a job, for the handler that makes it."""
-
-    def __init__(self, database: Database, job: Job) -> None:
-        self.job = job
-        self.lost = False  # whether the work is wanted no more; known within a third of the lease at the latest
-        self._database = database
-
-    def report(self, *, done: int, failed: int = 0, total: int | None = None) -> None:
-        """Say how far the job is, which also renews its lease.
-
-        Args:
-            total: None leaves it as it is.
-        Raises:
-            AttemptLost: the job was cancelled, or is another attempt's by now.
-        """
-        progress = {"done": done, "failed": failed} | ({} if total is None else {"total": total})
-        if not self.renew(progress):
-            raise AttemptLost(self.job.id)
-
-    def renew(self, progress: dict[str, int] | None = None) -> bool:
-        """Keep the lease; False when the attempt is not the running one any more."""
-        if not self._database.jobs.renew(self.job.id, self.job.attempts, LEASE_SECONDS, progress):
-            self.lost = True
-        return not self.lost
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a handler made of its job; its files are in the storage already, and their keys begin with the job's id."""
-
-    record: Record | None = None
-    artifacts: dict[str, Any] = field(default_factory=dict)  # as Job.artifacts
-
-    @property
-    def keys(self) -> list[str | None]:
-        """The files that are of no use unless the job ends as done."""
-        return [self.record.processed_key if self.record else None, *(a["key"] for a in self.artifacts.values())]
-
-
-# Does a job of its kind, or raises the Problem that it fails with; what it has stored by then, it removes itself.
-Handler = Callable[[Attempt], Made]
 
 
 class Jobs:
@@ -83,7 +35,7 @@ class Jobs:
     Args:
         service: does the work.
         queue_url: who calls `run`, for example `threads:?workers=1`.
-        handlers: what does jobs of other kinds than `image`.
+        handlers: what does jobs of further kinds.
     Raises:
         ValueError: the URL names no queue.
     """
@@ -93,7 +45,10 @@ class Jobs:
     ) -> None:
         self._service = service
         self._rows = service.database.jobs
-        self._handlers = {"image": self._look} | dict(handlers or {})
+        work = VideoWork(service)
+        self.videos = work.videos
+        self._handlers = {"image": self._look, "video": work.run} | dict(handlers or {})
+        self._closing = threading.Event()
         self.queue = create_queue(queue_url, self.run)
 
     def submit(
@@ -123,6 +78,43 @@ class Jobs:
             request_hash=idempotency.request_hash if idempotency else None,
         )
         original.write()
+        return self.add(job)
+
+    def submit_video(
+        self,
+        stream: BinaryIO,
+        filename: str,
+        options: VideoOptions,
+        owner: str,
+        *,
+        keep_original: bool = False,
+        idempotency: Idempotency | None = None,
+    ) -> Job:
+        """Take a video in; where the same request came at once before, the job that it made.
+
+        Args:
+            stream: the whole file, which can be sought.
+        Raises:
+            Problem: this server does not take it, or there is no room for another job.
+        """
+        header = self.videos.admit(stream, options, owner).header
+        job = new_job(
+            owner,
+            kind="video",
+            filename=filename,
+            media_type=header.media_type,
+            original_key=None,
+            options=asdict(options),
+            keep_original=keep_original,
+            total=header.frames,
+            done=0,
+            failed=0,
+            idempotency_key=idempotency.key if idempotency else None,
+            request_hash=idempotency.request_hash if idempotency else None,
+        )
+        job = replace(job, original_key=original_key(job.id, job.media_type))
+        stream.seek(0)
+        self._service.storage.put(str(job.original_key), stream, job.media_type)
         return self.add(job)
 
     def add(self, job: Job, children: Sequence[Job] = ()) -> Job:
@@ -185,6 +177,11 @@ class Jobs:
         except Exception:
             log.exception("job left for another attempt", job_id=job_id)
 
+    def close(self) -> None:
+        """Let no job begin, give long ones back to the queue, and wait a bounded time for the others."""
+        self._closing.set()
+        self.queue.close()
+
     def recover(self) -> None:
         """Submit lost jobs again and end those that have used up their attempts; every process does so now and then."""
         for job in self._rows.fail_exhausted(MAX_ATTEMPTS):
@@ -209,7 +206,7 @@ class Jobs:
         with service.storage.open(str(job.original_key)) as stream:
             data = stream.read()
         upload = service.read_upload(data, job.filename)
-        outcome = service.look(upload, options_from_dict(job.options), job.owner).outcome
+        outcome = service.look(upload, detect_options_from_dict(job.options), job.owner).outcome
         record = new_record(upload, outcome, job.owner, original_key=job.original_key if job.keep_original else None)
         service.storage.put(str(record.processed_key), outcome.processed, outcome.processed_media_type)
         return Made(record)
@@ -226,14 +223,13 @@ class Jobs:
             log.exception("job failed", job_id=job.id, attempt=job.attempts)
             self._failed(job, InternalError())
         else:
-            kept = made.record.original_key if made.record else None
             artifacts = made.artifacts or None
             if self._rows.finish(job.id, job.attempts, "done", record=made.record, artifacts=artifacts):
                 metrics.jobs_total.labels("done").inc()
-                if job.original_key != kept:
+                if job.original_key not in made.kept:
                     self._service.records.forget(job.original_key)
             else:  # cancelled, or the lease ran out and another attempt has taken over
-                self._service.records.forget(*made.keys)
+                self._service.records.forget(*(key for key in made.keys if key != job.original_key))
 
     def _failed(self, job: Job, problem: Problem) -> None:
         """Give a job back while the fault is ours and attempts are left, else end it."""
@@ -253,7 +249,7 @@ class Jobs:
     def _renewed(self, job: Job) -> Iterator[Attempt]:
         """Renew the lease of a job for as long as the block runs."""
         done = threading.Event()
-        attempt = Attempt(self._service.database, job)
+        attempt = Attempt(self._service.database, job, self._closing)
 
         def renew() -> None:
             while not done.wait(LEASE_SECONDS / 3):
@@ -286,9 +282,3 @@ def create_queue(queue_url: str, run: Callable[[str], None]) -> JobQueue:
     url = parse(queue_url)
     queue: JobQueue = module(queues, url).create(url.target, url.parameters, run)
     return queue
-
-
-def options_from_dict(data: dict[str, Any]) -> DetectOptions:
-    """The inverse of `asdict` for DetectOptions that went through JSON, where tuples become lists."""
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
-    return DetectOptions(**values)

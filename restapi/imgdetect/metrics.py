@@ -33,6 +33,7 @@ pruned_total = Counter("imgdetect_pruned_total", "Records and files removed by p
 upload_bytes = Histogram(
     "image_size_bytes", "Size of uploads", buckets=(1e3, 1e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 2.5e6, 5e6, 1e7, 2.5e7)
 )
+video_frames_total = Counter("imgdetect_video_frames_total", "Frames of finished videos", ["what"])
 slots_busy = Gauge("imgdetect_slots_busy", "Slots in use", multiprocess_mode="mostrecent")
 line_waiting = Gauge("imgdetect_line_waiting", "Requests waiting for a slot", multiprocess_mode="mostrecent")
 

@@ -20,6 +20,7 @@ from typing import Any
 from imgdetect import annotate
 from imgdetect.detection import Detection, VideoLimits, VideoOptions, VideoProgress, VideoSummary
 from imgdetect.detectors import Detector
+from imgdetect.documents import detection_document
 from imgdetect.errors import StorageFull, VideoTooLong
 from imgdetect.tracks import Timeline, Tracker
 from imgdetect.video_files import Frame, Reader, Writer
@@ -117,7 +118,7 @@ class _Looks:
         found = [*zip(self._tracker.link(result.detections), result.detections, strict=True)]
         if self.timeline:
             self.timeline.see(frame.number, found)
-        detections = [asdict(detection) | {"track": track} for track, detection in found]
+        detections = [{"track": track} | detection_document(asdict(detection)) for track, detection in found]
         line = {"frame": frame.number, "time_ms": round(frame.time_ms, 3), "detections": detections}
         self._out.write(json.dumps(line).encode() + b"\n")
         self._looks += 1

@@ -25,6 +25,7 @@ _SIGNATURES = {
     "image/gif": rb"GIF8[79]a",
     "image/bmp": rb"BM",
     "image/tiff": rb"II\*\x00|MM\x00\*",
+    "video/mp4": rb"....ftyp",
 }
 
 

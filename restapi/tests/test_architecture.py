@@ -27,7 +27,7 @@ RANKS = (
         *{"detectors", "storages", "queues", "cache", "redis_cache", "pool"},
         *{"database", "detector_rows", "job_rows", "schema", "connections", "postgresql", "migrations"},
     },
-    {"pipeline", "records", "documents", "cascades", "video"},
+    {"attempts", "pipeline", "records", "documents", "cascades", "video"},
     {"service"},
     {"jobs", "videos"},
     {"housekeeping"},

@@ -8,8 +8,9 @@ from unittest import mock
 from structlog.testing import capture_logs
 
 from imgdetect import job_rows, jobs
+from imgdetect.attempts import LEASE_SECONDS
 from imgdetect.errors import BackendUnavailable, Busy, UnreadableImage
-from imgdetect.jobs import LEASE_SECONDS, MAX_ATTEMPTS
+from imgdetect.jobs import MAX_ATTEMPTS
 from tests.app import API, AppTest, astronaut, jpeg
 
 ASYNC = {"Prefer": "respond-async"}

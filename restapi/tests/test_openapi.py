@@ -18,6 +18,7 @@ from imgdetect.parameters import (
     FormatParameters,
     ListParameters,
     UploadParameters,
+    VideoParameters,
     validated,
 )
 from imgdetect.web import create_app
@@ -177,6 +178,9 @@ class TheParametersTest(unittest.TestCase):
             form = form_fields(path, method)
             del form["image"]
             self.assertEqual(query_parameters(path, method), form)
+        form = form_fields(f"{BASE}/video", "post")
+        del form["video"]
+        self.assertEqual(query_parameters(f"{BASE}/video", "post"), form)
         path = BASE + "/image/{id}/processed"
         for media_type in (FORM, "application/x-www-form-urlencoded"):
             self.assertEqual(query_parameters(path, "post"), form_fields(path, "post", media_type))
@@ -186,6 +190,7 @@ class TheParametersTest(unittest.TestCase):
         for path, method, model in (
             ("/image", "post", UploadParameters),
             ("/detect", "post", DetectParameters),
+            ("/video", "post", VideoParameters),
             (picture, "post", DetectParameters),
             ("/image", "get", ListParameters),
             (picture, "get", FormatParameters),

@@ -16,7 +16,7 @@ from imgdetect.errors import NotFound
 from imgdetect.housekeeping import Housekeeping
 from imgdetect.jobs import Jobs
 from imgdetect.service import DetectionService
-from imgdetect.web import api, bodies, detectors, docs, operations, pages, problems
+from imgdetect.web import api, bodies, detectors, docs, operations, pages, problems, videos
 from imgdetect.web.auth import Gate
 from imgdetect.web.parts import Parts
 
@@ -57,6 +57,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.register(app)
     app.register_blueprint(api.blueprint)
     app.register_blueprint(api.jobs_blueprint)
+    app.register_blueprint(videos.blueprint)
+    app.register_blueprint(videos.made_blueprint)
     app.register_blueprint(detectors.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(pages.blueprint)

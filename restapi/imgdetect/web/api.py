@@ -45,7 +45,7 @@ def refuse_unknown_parameters() -> None:
 def upload_image() -> Response:
     """Look at an upload and keep it."""
     service, jobs = parts().service, parts().jobs
-    _must_accept_json()
+    must_accept_json()
     upload = received()
     asked = parameters.read(UploadParameters, request)
     options = parameters.options_of(asked, service.settings)
@@ -116,7 +116,7 @@ def download_processed(reference: str) -> Response:
 def process_again(reference: str) -> Response:
     """Look at a stored original again, with other parameters."""
     service = parts().service
-    _must_accept_json()
+    must_accept_json()
     options = parameters.options_of(parameters.read(DetectParameters, request), service.settings)
     record, cached = service.again(service.records.get(_one(reference), g.owner), options)
     return _uploaded(record, cached)
@@ -256,7 +256,8 @@ def _processed(record: Record, asked: str | None) -> Response:
     return answer
 
 
-def _must_accept_json() -> None:
+def must_accept_json() -> None:
+    """Raise NotAcceptable where the client does not take the only form there is."""
     if request.accept_mimetypes and not request.accept_mimetypes.accept_json:
         raise NotAcceptable(accepted=["application/json"])
 

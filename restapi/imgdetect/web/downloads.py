@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote
 
 from flask import Response, request
@@ -38,10 +37,10 @@ def send_artifact(service: DetectionService, artifact: Artifact, cache_control: 
         elsewhere.headers["Location"] = link  # it is a permission for some minutes, so nobody is to keep it
         elsewhere.headers["Cache-Control"] = "no-store"
         return elsewhere
-    stream = service.records.open(artifact)
+    chunks = _Chunks(service, artifact)
     answer.headers["Content-Length"] = str(artifact.size)
-    answer.response = _chunks(stream)
-    answer.call_on_close(stream.close)
+    answer.response = chunks
+    answer.call_on_close(chunks.close)
     return _conditional(answer, artifact.size)
 
 
@@ -129,9 +128,38 @@ def _below(path: Path, key: str) -> str:
     return quote("/".join(path.parts[-depth:]))
 
 
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    while chunk := stream.read(_CHUNK_BYTES):
-        yield chunk
+class _Chunks:
+    """A stored file in pieces. werkzeug seeks to where a range begins, and then nothing in front of it is read."""
+
+    def __init__(self, service: DetectionService, artifact: Artifact) -> None:
+        self._service = service
+        self._artifact = artifact
+        self._at = 0
+        self._stream = service.records.open(artifact)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = self._stream.read(_CHUNK_BYTES)
+        if not chunk:
+            raise StopIteration
+        self._at += len(chunk)
+        return chunk
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, start: int) -> None:
+        self._stream.close()
+        self._stream = self._service.records.open(self._artifact, start)
+        self._at = start
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def disposition(filename: str) -> str:

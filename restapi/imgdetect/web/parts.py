@@ -23,7 +23,7 @@ class Parts(NamedTuple):
     def close(self) -> None:
         """Close in reverse order what `create_app` built; the job at hand is finished first."""
         self.housekeeping.close()
-        self.jobs.queue.close()
+        self.jobs.close()
         self.service.close()
 
 
