@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the programs that the tests start: nginx, PostgreSQL, Chromium, curl. Nothing happens where they are there already.
+# Installs the programs that the tests start. Nothing happens where they are there already.
 set -eu
 missing=""
 command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
