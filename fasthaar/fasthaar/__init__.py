@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthaar import _native
+from fasthaar._group import group_rectangles
 from fasthaar._xml import MAX_BYTES, parse, write
 
-__all__ = ["Budget", "BudgetExceeded", "CascadeClassifier", "__version__", "canonical", "target"]
+__all__ = ["Budget", "BudgetExceeded", "CascadeClassifier", "__version__", "canonical", "group_rectangles", "target"]
 
 __version__ = "0.1.0"
 

@@ -70,6 +70,12 @@ typedef struct {
     double *weights;  /* count: level weights for FH_LEVELS, else nothing of use */
 } fh_result;
 
+/* Joins candidates, as fh_detect does with those that it finds: in place, `left` are left over. `numbers`, where it is
+   not NULL, becomes how many candidates each has; with `weights` it is a level, 1 or more, which stays, and a weight is
+   the largest of those on the highest level. Coordinates are up to a million from 0. */
+FH_API int fh_group(int32_t *rects, int32_t *numbers, double *weights, int32_t count, int32_t min_neighbors,
+                    int32_t *left);
+
 /* May be called by many threads at once with the same cascade. On FH_OK the result is freed with fh_release. */
 FH_API int fh_detect(const fh_cascade *cascade, const fh_request *request, fh_result *result);
 FH_API void fh_release(fh_result *result);

@@ -137,3 +137,14 @@ int32_t group(Run &run, int32_t (*rects)[4], int32_t *numbers, double *weights, 
 }
 
 }  // namespace fh
+
+int fh_group(int32_t *rects, int32_t *numbers, double *weights, int32_t count, int32_t min_neighbors, int32_t *left) {
+    const int32_t most = 1000000;
+    if (count < 0 || (weights && !numbers)) return FH_INVALID;
+    for (int64_t i = 0; i < int64_t(count) * 4; i++)
+        if (rects[i] > most || rects[i] < (i % 4 < 2 ? -most : 0)) return FH_INVALID;
+    fh::Run run = {};
+    run.deadline = -1;
+    *left = fh::group(run, reinterpret_cast<int32_t(*)[4]>(rects), numbers, weights, count, min_neighbors);
+    return run.status;
+}

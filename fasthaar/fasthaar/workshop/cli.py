@@ -12,6 +12,8 @@ import fasthaar
 COMMANDS: dict[str, tuple[str, str]] = {
     "samples": ("samples", "Make samples of an object, pictures without it, and scenes."),
     "train": ("train", "Train a cascade from samples of an object and pictures without it."),
+    "evaluate": ("evaluate", "Hold what a cascade finds against labelled pictures."),
+    "tune": ("tune", "Find the settings of a cascade that find most in the time there is."),
 }
 
 
