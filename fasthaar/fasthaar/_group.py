@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from fasthaar import _native
 
-_pointer, _int32 = ctypes.c_void_p, ctypes.c_int32
-
 
 def group_rectangles(
     rects: Any, min_neighbors: int, weights: Any = None
@@ -51,10 +49,8 @@ def group_rectangles(
 def _join(
     rects: NDArray[np.int32], numbers: NDArray[np.int32], weights: NDArray[np.float64] | None, min_neighbors: int
 ) -> int:
-    left = _int32()
-    join = _native._library.fh_group
-    join.argtypes = [_pointer, _pointer, _pointer, _int32, _int32, ctypes.POINTER(_int32)]
-    status = join(
+    left = ctypes.c_int32()
+    status = _native.library.fh_group(
         rects.ctypes.data,
         numbers.ctypes.data,
         None if weights is None else weights.ctypes.data,
@@ -62,5 +58,5 @@ def _join(
         max(-1, min(min_neighbors, (1 << 31) - 1)),
         left,
     )
-    _native._raise_for(status, "rects should have sides of 0 or more, and lie within a million of 0")
+    _native.raise_for(status, "rects should have sides of 0 or more, and lie within a million of 0")
     return left.value

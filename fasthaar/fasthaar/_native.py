@@ -57,6 +57,7 @@ def _open() -> ctypes.CDLL:
     core.fh_detect.argtypes = [_pointer, ctypes.POINTER(Request), ctypes.POINTER(_Result)]
     core.fh_release.argtypes = [ctypes.POINTER(_Result)]
     core.fh_release.restype = None
+    core.fh_group.argtypes = [_pointer, _pointer, _pointer, _int32, _int32, ctypes.POINTER(_int32)]
     core.fh_targets.restype = ctypes.c_char_p
     core.fh_use_target.argtypes = [ctypes.c_char_p]
     return core
