@@ -108,6 +108,7 @@ class OutageTest(PostgresFaultTest):
             self.postgres.stop()
             try:
                 self.assertWithoutDatabase(server, kept)
+                self.assertRegex(server.log(), "part failed .*Connection refused")
                 # A process that dies now is replaced by one that does not need the database to start.
                 os.kill(before.workers[0].pid, signal.SIGKILL)
                 self.assertTrue(until(lambda: len(Family.of(server).workers) == 2 and not alive(before.workers[0])))

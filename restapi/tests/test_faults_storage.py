@@ -87,23 +87,32 @@ class DiskTest(FaultTest):
 
 class LockedTest(FaultTest):
     def test_a_database_locked_by_another_program_is_503_for_writes_while_reads_go_on(self):
-        with self.serving() as server, ThreadPoolExecutor(1) as threads:
+        with self.serving() as server, ThreadPoolExecutor(3) as threads:
             kept = self.post(server, jpeg()).json()["image"]["id"]
             with closing(sqlite3.connect(server.data / "imgdetect.db", isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
-                pending = threads.submit(self.post, server, jpeg(seed=1))
+                pending = [
+                    threads.submit(self.post, server, jpeg(seed=1)),
+                    threads.submit(self.post, server, jpeg(seed=2), headers={"Prefer": "respond-async"}),
+                    threads.submit(requests.delete, f"{server.api}/image/{kept}", timeout=60),
+                ]
                 rounds = 0
-                while not pending.done():
+                while not all(future.done() for future in pending):
                     for path in ("image", f"image/{kept}", f"image/{kept}/detections", f"image/{kept}/processed"):
                         self.assertEqual(requests.get(f"{server.api}/{path}", timeout=4).status_code, 200)
                     self.assertEqual(requests.get(f"{server.url}/healthz", timeout=4).status_code, 200)
                     rounds += 1
                     time.sleep(0.1)
                 self.assertGreater(rounds, 1)
-                self.assertProblem(pending.result(), 503, "backend-unavailable")
-                self.assertGreaterEqual(int(pending.result().headers["Retry-After"]), 1)
+                for future in pending:
+                    self.assertProblem(future.result(), 503, "backend-unavailable")
+                    self.assertGreaterEqual(int(future.result().headers["Retry-After"]), 1)
+                ready = check(requests.get(f"{server.url}/readyz", timeout=30))
+                self.assertEqual((ready.status_code, ready.json()["checks"]["database"]), (503, "failed"))
                 other.execute("ROLLBACK")
+            self.assertTrue(until(lambda: requests.get(f"{server.url}/readyz", timeout=30).status_code == 200))
             self.assertServes(server)
+            self.assertEqual(self.query(server, "SELECT COUNT(*) FROM jobs"), [(0,)])
             self.assertEqual(len(self.rows(server)), 4)
             self.assertRowsAndFilesAgree(server)
 

@@ -34,7 +34,9 @@ _OF_STATUS: dict[int, type[errors.Problem]] = {
 
 
 def response_of(problem: errors.Problem) -> Response:
-    """The answer to a request that met a problem."""
+    """The answer to a request that met a problem; what a part of the server said of it is for the log alone."""
+    if problem.status >= 500 and problem.__cause__ is not None:
+        log.warning("part failed", problem=problem.slug, cause=str(problem.__cause__).partition("\n")[0])
     body = problem.document() | {"instance": request.path, "request_id": g.get("request_id", "")}
     answer = Response(json.dumps(body), status=problem.status, content_type="application/problem+json")
     answer.headers["Cache-Control"] = "no-store"
