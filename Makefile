@@ -86,6 +86,9 @@ wheel: $(RUNTIME) ## build fasthaar's wheel for any Linux with this processor in
 bench: $(DEV) $(ENGINE) ## measure what the service costs beyond the detector (a table)
 	$(BIN)/python -m benchmarks.service
 
+bench-http: $(DEV) $(ENGINE) ## measure the service under load, beside plain peers and bare views (tables; needs wrk)
+	$(BIN)/python -m benchmarks.http
+
 bench-engine: $(DEV) $(ENGINE) ## measure fasthaar against OpenCV (a table for every cascade)
 	cd fasthaar && ../$(BIN)/python -m benchmarks
 
@@ -108,4 +111,4 @@ clean: ## remove everything that was made, except data
 	rm -rf $(VENV) build dist fasthaar/fasthaar/_fasthaar.so .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run tools test lint check parity wheel bench bench-engine up down smoke lock clean
+.PHONY: help install run tools test lint check parity wheel bench bench-http bench-engine up down smoke lock clean

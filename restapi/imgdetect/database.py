@@ -7,12 +7,14 @@ transactions of SQLite begin with BEGIN IMMEDIATE: one that starts by reading co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    bindparam,
     delete,
     exc,
     func,
@@ -36,6 +38,9 @@ from imgdetect.schema import HEAD, leases, records
 
 _MIGRATION_SECONDS = 120.0
 _KEYS_AT_ONCE = 500
+_BY_ID = select(*(records.c[field.name] for field in fields(Record))).where(
+    records.c.id == bindparam("id"), records.c.owner == bindparam("owner")
+)
 _NEWEST_FIRST = (records.c.created_at.desc(), records.c.id.desc())
 _OLDEST_FIRST = (records.c.created_at, records.c.id)
 
@@ -107,7 +112,8 @@ class Database:
 
     def get_record(self, record_id: str, owner: str) -> Record | None:
         """One record."""
-        return self._one_record(records.c.id == record_id, records.c.owner == owner)
+        row = self._connections.first(_BY_ID, {"id": record_id, "owner": owner})
+        return Record(*row) if row else None
 
     def latest_named(self, filename: str, owner: str) -> Record | None:
         """The newest record of a file name."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 # Raised whenever the same bytes, detector and parameters would give another answer than before.
@@ -106,7 +106,7 @@ class DetectOptions:
 
     def key(self) -> str:
         """A canonical text of every option, for cache keys."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(vars(self), sort_keys=True)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,7 @@ class OpeningTest(FileTest):
         engine = self.database._connections._engine
         with mock.patch.object(type(engine.pool), "connect", side_effect=exc.TimeoutError()):
             self.assertRaises(errors.BackendUnavailable, self.database.check)
+            self.assertRaises(errors.BackendUnavailable, self.database.get_record, "r1", "anna")
 
 
 class LockedTest(FileTest):

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -129,6 +130,7 @@ def schema(defaults: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties}
 
 
+@lru_cache(1024)  # most pictures of a client have one size
 def count_windows(window_wh: Size, size_wh: Size, scale_factor: float, min_size: Size, max_size: Size | None) -> int:
     """How many windows OpenCV looks at in a picture: every second one in both directions below scale 2.
 

@@ -37,7 +37,8 @@ def require_key() -> None:
 def refuse_unknown_parameters() -> None:
     """What takes no parameters says so instead of ignoring them; the other views read their own."""
     view = (request.endpoint or "").rpartition(".")[2]
-    if request.method not in ("POST", "OPTIONS") and view not in _WITH_PARAMETERS:
+    given = request.query_string or request.content_type
+    if given and request.method not in ("POST", "OPTIONS") and view not in _WITH_PARAMETERS:
         parameters.read(NoParameters, request)
 
 

@@ -1,0 +1,1 @@
+"""The service under load over HTTP: `python -m benchmarks.http`."""
