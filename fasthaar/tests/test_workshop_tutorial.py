@@ -46,7 +46,9 @@ class TutorialTest(unittest.TestCase):
                 made = {path.name for path in Path(folder).iterdir()}
             finally:
                 os.chdir(here)
-        self.assertLessEqual({"positives.npz", "positives.png", "negatives", "scenes", "curve.png", "settings.png"}, made)
+        self.assertLessEqual(
+            {"positives.npz", "positives.png", "negatives", "scenes", "curve.png", "settings.png"}, made
+        )
 
 
 if __name__ == "__main__":

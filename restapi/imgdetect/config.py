@@ -15,11 +15,14 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from imgdetect import addresses
+
 PREFIX = "IMGDETECT_"
-SECRETS = ("api_keys", "cache_url", "database_url")
+SECRETS = ("api_keys", "callback_secret", "cache_url", "database_url")
 # What Kubernetes puts into every container for a Service that is named imgdetect.
 _SERVICE_LINK = re.compile(r"IMGDETECT_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
 MAX_SIDE = 16_384
+_SECRET_LENGTH = 16
 
 
 class SettingsError(Exception):
@@ -54,6 +57,10 @@ class Settings(BaseSettings):
         20, ge=0, le=1000, description="Cascades that each API key may have uploaded; 0: uploading is off"
     )
     api_keys: str = Field("", description="NAME:SHA256 of each API key, separated by blanks; empty: open server")
+    callback_secret: str = Field("", description="Key that callbacks are signed with; empty: no callbacks")
+    allowed_callback_nets: str = Field(
+        "", description="Networks that callbacks may reach besides public addresses: 10.1.0.0/16 fd00::/8"
+    )
     allowed_hosts: str = Field(
         "localhost 127.0.0.1 [::1]", description="Host names an open server answers to, separated by blanks; * for all"
     )
@@ -102,6 +109,19 @@ class Settings(BaseSettings):
         for rate in value.split():
             if not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", rate):
                 raise ValueError(f"{rate!r} is not a rate; one looks like 600/minute (second, minute, hour or day)")
+        return value
+
+    @field_validator("callback_secret")
+    @classmethod
+    def _secret_is_long(cls, value: str) -> str:
+        if value and len(value) < _SECRET_LENGTH:
+            raise ValueError(f"should have {_SECRET_LENGTH} characters or more; 'openssl rand -hex 32' makes one")
+        return value
+
+    @field_validator("allowed_callback_nets")
+    @classmethod
+    def _nets_are_networks(cls, value: str) -> str:
+        addresses.networks(value)
         return value
 
     @field_validator("cors_origins")

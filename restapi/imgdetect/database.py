@@ -115,6 +115,11 @@ class Database:
         row = self._connections.first(_BY_ID, {"id": record_id, "owner": owner})
         return Record(*row) if row else None
 
+    def get_records(self, ids: Sequence[str], owner: str) -> dict[str, Record]:
+        """Those of some records that are there, by id; so few that they fit into one statement."""
+        found = self._records(select(records).where(records.c.id.in_(ids), records.c.owner == owner))
+        return {record.id: record for record in found}
+
     def latest_named(self, filename: str, owner: str) -> Record | None:
         """The newest record of a file name."""
         return self._one_record(records.c.filename == filename, records.c.owner == owner)

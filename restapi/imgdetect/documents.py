@@ -96,7 +96,13 @@ def _effort(result: dict[str, Any], *, cached: bool, total_ms: float) -> dict[st
 def job_document(job: Job) -> dict[str, Any]:
     """What is known of a job."""
     path, made = job_path(job.id), job.artifacts or {}
-    links = {"self": path, "image": image_path(job.record_id) if job.record_id else None}
+    batch = job.kind == "batch"
+    links = {
+        "self": path,
+        "image": image_path(job.record_id) if job.record_id else None,
+        "results": f"{path}/results" if batch else None,
+        "archive": f"{path}/archive" if batch and job.finished_at else None,
+    }
     links |= {name: f"{path}/{name}" if name in made else None for name in ("detections", "video", "original")}
     return {
         "id": job.id,
@@ -108,7 +114,26 @@ def job_document(job: Job) -> dict[str, Any]:
         "video": made["detections"]["summary"] if job.kind == "video" and made else None,
         "links": links,
         "problem": job.problem,
+        "callback": {"state": job.callback_state or "waiting", "attempts": job.callback_attempts or 0}
+        if job.callback_url
+        else None,
     }
+
+
+def result_document(job: Job, record: Record | None) -> dict[str, Any]:
+    """What became of a picture of a batch.
+
+    Args:
+        record: what is kept of it; None before it is done, and once it was deleted.
+    """
+    body = {
+        "position": job.position,
+        "filename": job.filename,
+        "state": job.state,
+        "image_id": job.record_id,
+        "problem": job.problem,
+    }
+    return body | ({"result": record_document(record)} if record else {})
 
 
 def _progress(job: Job) -> dict[str, int] | None:

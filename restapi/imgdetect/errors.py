@@ -21,6 +21,7 @@ Problem
 ├── ImageTooLarge         422
 ├── DetectorFailed        422  the child that looked at this picture died: content never causes a 5xx
 ├── DetectorTooSlow       422  the child that looked at this picture was stopped at its deadline
+├── UnusableArchive       422  an uploaded ZIP archive is none, is damaged, or is built to do harm
 ├── UnusableCascade       422  an uploaded cascade is none, or is of no use
 ├── TooManyRequests       429
 ├── HeadersTooLarge       431
@@ -161,6 +162,10 @@ class DetectorTooSlow(Problem):
 
 class UnusableCascade(Problem):
     status, slug, title = 422, "unusable-cascade", "The file is not a cascade that can be used here."
+
+
+class UnusableArchive(Problem):
+    status, slug, title = 422, "unusable-archive", "The file is not a ZIP archive that can be used here."
 
 
 class TooManyRequests(Problem):

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from imgdetect import logs, metrics
+from imgdetect.callbacks import Callbacks
 from imgdetect.clock import now_us
 from imgdetect.detection import Record
 from imgdetect.jobs import Jobs
@@ -98,17 +99,20 @@ class Housekeeping:
     def __init__(self, service: DetectionService, jobs: Jobs) -> None:
         self._service = service
         self._jobs = jobs
+        self.callbacks = Callbacks(service)
         self._holder = secrets.token_hex(8)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
     def start(self) -> None:
-        """Start the timer."""
+        """Start the timer, and the delivery of callbacks."""
         self._thread.start()
+        self.callbacks.start()
 
     def close(self) -> None:
         """Stop the timer and wait for what it is doing."""
         self._stop.set()
+        self.callbacks.close()
         self._thread.join()
 
     def _run(self) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, exc, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, exc, func, insert, or_, select, update
 
 from imgdetect import errors
 from imgdetect.clock import now_us
 from imgdetect.connections import Connections
-from imgdetect.detection import Job, JobState, Record
+from imgdetect.detection import CallbackState, Job, JobState, Record
 from imgdetect.schema import jobs, records
 
 MAX_ATTEMPTS = 3
@@ -223,6 +223,32 @@ class JobRows:
             ended = _end(connection, (~_IS_BATCH, left, jobs.c.attempts >= max_attempts), _ended("failed", problem))
             _count(connection, ended)
             return ended
+
+    def claim_callbacks(self, limit: int, lease_seconds: float) -> list[Job]:
+        """Begin an attempt at callbacks that are due; until the lease runs out nobody else gets them."""
+        now = now_us()
+        due = select(jobs.c.id).where(jobs.c.callback_at <= now).order_by(jobs.c.callback_at).limit(limit)
+        attempts = func.coalesce(jobs.c.callback_attempts, 0) + 1
+        with self._transaction(writes=True) as connection:
+            ids = list(connection.scalars(due.with_for_update(skip_locked=True)))
+            values = {"callback_at": now + _us(lease_seconds), "callback_attempts": attempts}
+            rows = connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(values).returning(jobs))
+            return [Job(**row._mapping) for row in rows]
+
+    def has_callbacks(self) -> bool:
+        """Whether a callback is due."""
+        with self._transaction() as connection:
+            return connection.scalar(select(jobs.c.id).where(jobs.c.callback_at <= now_us()).limit(1)) is not None
+
+    def end_callback(self, job: Job, state: CallbackState, due_at: int | None = None) -> bool:
+        """Note how an attempt at a callback ended, unless another one has begun meanwhile.
+
+        Args:
+            due_at: when the next attempt is due, where there will be one.
+        """
+        mine = (jobs.c.id == job.id, jobs.c.callback_attempts == job.callback_attempts)
+        with self._transaction(writes=True) as connection:
+            return _changed(connection, mine, {"callback_state": state, "callback_at": due_at}) is not None
 
     def delete_older_than(self, finished_before: int) -> Deleted:
         """Remove jobs that ended before a time, a batch with all its pictures. Their records stay."""

@@ -58,6 +58,7 @@ class Jobs:
         owner: str,
         *,
         keep_original: bool = True,
+        callback_url: str | None = None,
         idempotency: Idempotency | None = None,
     ) -> Job:
         """Take a picture in; where the same request came at once before, the job that it made.
@@ -74,6 +75,7 @@ class Jobs:
             original_key=original.key,
             options=asdict(options),
             keep_original=keep_original,
+            callback_url=callback_url,
             idempotency_key=idempotency.key if idempotency else None,
             request_hash=idempotency.request_hash if idempotency else None,
         )

@@ -29,6 +29,7 @@ rate_limit_total = Counter(
 )
 children_replaced_total = Counter("imgdetect_children_replaced_total", "Children ended early, by reason", ["reason"])
 jobs_total = Counter("imgdetect_jobs_total", "Jobs ended, by state", ["state"])
+callbacks_total = Counter("imgdetect_callbacks_total", "Attempts at callbacks, by how they ended", ["outcome"])
 pruned_total = Counter("imgdetect_pruned_total", "Records and files removed by pruning", ["what"])
 upload_bytes = Histogram(
     "image_size_bytes", "Size of uploads", buckets=(1e3, 1e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 2.5e6, 5e6, 1e7, 2.5e7)

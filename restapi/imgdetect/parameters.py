@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from imgdetect.addresses import AddressRefused, target_of
 from imgdetect.detection import DetectOptions, Style, VideoOptions
 from imgdetect.errors import InvalidRequest
 
@@ -78,6 +79,14 @@ def _class_name(value: str) -> str:
     return value
 
 
+def _callback_url(value: str) -> str:
+    try:
+        target_of(value)
+    except AddressRefused as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
 def _must_fit(min_size: tuple[int, int] | None, max_size: tuple[int, int] | None) -> None:
     if min_size and max_size and any(a > b for a, b in zip(min_size, max_size, strict=True)):
         raise ValueError("min_size is larger than max_size")
@@ -128,9 +137,15 @@ class DetectParameters(BaseModel):
 
 
 class UploadParameters(DetectParameters):
-    """The parameters of an upload that is kept."""
+    """The parameters of an upload that is kept, and of each picture of a batch."""
 
     keep_original: bool = True
+
+
+class JobParameters(UploadParameters):
+    """The parameters of what may be done later."""
+
+    callback_url: Annotated[str | None, BeforeValidator(_callback_url)] = None
 
 
 class VideoParameters(DetectParameters):

@@ -20,7 +20,7 @@ RANKS = (
         "nursery",
     },
     {
-        *{"outgoing", "headers", "tiff", "tracks", "video_files", "video_headers"},
+        *{"archives", "outgoing", "headers", "tiff", "tracks", "video_files", "video_headers"},
         *{"boxes", "masks", "images", "annotate", "augment"},
     },
     {
@@ -29,8 +29,8 @@ RANKS = (
     },
     {"attempts", "pipeline", "records", "documents", "cascades", "video"},
     {"service"},
-    {"jobs", "videos"},
-    {"housekeeping"},
+    {"jobs", "callbacks", "videos"},
+    {"housekeeping", "batches"},
     {"web", "cli", "wsgi"},
 )
 HOMES = {

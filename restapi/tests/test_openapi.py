@@ -16,6 +16,7 @@ from imgdetect.parameters import (
     CascadeParameters,
     DetectParameters,
     FormatParameters,
+    JobParameters,
     ListParameters,
     UploadParameters,
     VideoParameters,
@@ -181,6 +182,9 @@ class TheParametersTest(unittest.TestCase):
         form = form_fields(f"{BASE}/video", "post")
         del form["video"]
         self.assertEqual(query_parameters(f"{BASE}/video", "post"), form)
+        form = form_fields(f"{BASE}/batch", "post")
+        del form["images"], form["archive"]
+        self.assertEqual(query_parameters(f"{BASE}/batch", "post"), form)
         path = BASE + "/image/{id}/processed"
         for media_type in (FORM, "application/x-www-form-urlencoded"):
             self.assertEqual(query_parameters(path, "post"), form_fields(path, "post", media_type))
@@ -188,7 +192,8 @@ class TheParametersTest(unittest.TestCase):
     def test_the_application_takes_exactly_the_documented_ones(self) -> None:
         picture = "/image/{id}/processed"
         for path, method, model in (
-            ("/image", "post", UploadParameters),
+            ("/image", "post", JobParameters),
+            ("/batch", "post", JobParameters),
             ("/detect", "post", DetectParameters),
             ("/video", "post", VideoParameters),
             (picture, "post", DetectParameters),
@@ -216,7 +221,7 @@ class TheParametersTest(unittest.TestCase):
 
     def test_the_page_takes_what_an_upload_takes(self) -> None:
         given = set(form_fields("/", "post")) - {"file", "api_key"}
-        self.assertEqual(given, set(form_fields(f"{BASE}/image", "post")))
+        self.assertEqual(given, set(form_fields(f"{BASE}/image", "post")) - {"callback_url"})
 
     def test_the_answer_echoes_every_parameter(self) -> None:
         for name, model in (("Parameters", DetectParameters), ("KeptParameters", UploadParameters)):

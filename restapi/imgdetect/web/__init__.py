@@ -6,22 +6,25 @@ import importlib
 import re
 import time
 import uuid
+from threading import Semaphore
 
 from flask import Flask, Response, current_app, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from imgdetect import config, logs, metrics
+from imgdetect.batches import Batches
 from imgdetect.config import Settings
 from imgdetect.errors import NotFound
 from imgdetect.housekeeping import Housekeeping
 from imgdetect.jobs import Jobs
 from imgdetect.service import DetectionService
-from imgdetect.web import api, bodies, detectors, docs, operations, pages, problems, videos
+from imgdetect.web import api, batches, bodies, detectors, docs, operations, pages, problems, videos
 from imgdetect.web.auth import Gate
 from imgdetect.web.parts import Parts
 
 log = logs.get_logger("imgdetect.access")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_ARCHIVES_AT_ONCE = 4
 _EXPOSED = "Location, Content-Location, ETag, Retry-After, Preference-Applied, X-Request-ID"
 _CORS_HEADERS = "Content-Type, X-API-Key, Authorization, Prefer, Idempotency-Key, If-None-Match, Range"
 
@@ -45,7 +48,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     service = DetectionService.open(settings, proven=settings.pool_dir is not None)
     jobs = Jobs(service, settings.queue_url)
     gate = Gate(settings)
-    app.extensions["imgdetect"] = Parts(service, jobs, gate, Housekeeping(service, jobs))
+    app.extensions["imgdetect"] = Parts(
+        *(service, jobs, gate, Housekeeping(service, jobs)),
+        *(Batches(service, jobs), Semaphore(_ARCHIVES_AT_ONCE)),
+    )
     app.extensions["imgdetect.readiness"] = operations.Readiness()
     if settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, settings.trusted_proxies, settings.trusted_proxies)  # type: ignore[method-assign]
@@ -59,6 +65,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(api.jobs_blueprint)
     app.register_blueprint(videos.blueprint)
     app.register_blueprint(videos.made_blueprint)
+    app.register_blueprint(batches.blueprint)
+    app.register_blueprint(batches.results_blueprint)
     app.register_blueprint(detectors.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(pages.blueprint)

@@ -11,7 +11,7 @@ from werkzeug.datastructures import FileStorage
 from imgdetect import documents
 from imgdetect.detection import Job, Record, Upload, clean_filename
 from imgdetect.errors import Conflict, InvalidRequest, NotAcceptable, NotFound
-from imgdetect.parameters import DetectParameters, FormatParameters, ListParameters, NoParameters, UploadParameters
+from imgdetect.parameters import DetectParameters, FormatParameters, JobParameters, ListParameters, NoParameters
 from imgdetect.pipeline import PROCESSED_MEDIA_TYPE
 from imgdetect.records import Artifact
 from imgdetect.web import parameters
@@ -20,7 +20,7 @@ from imgdetect.web.parts import parts
 
 blueprint = Blueprint("api", __name__, url_prefix=documents.BASE)
 jobs_blueprint = Blueprint("jobs", __name__, url_prefix="/api/v1/jobs")
-_WITH_PARAMETERS = {"list_images", "download_processed", "download_crop"}
+_WITH_PARAMETERS = {"list_images", "download_processed", "download_crop", "job_results"}
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -48,14 +48,21 @@ def upload_image() -> Response:
     service, jobs = parts().service, parts().jobs
     must_accept_json()
     upload = received()
-    asked = parameters.read(UploadParameters, request)
+    asked = parameters.read(JobParameters, request)
+    later = "respond-async" in request.headers.get("Prefer", "")
+    if asked.callback_url and not later:
+        raise InvalidRequest.field("callback_url", "is for what is done later: send Prefer: respond-async with it")
+    parts().housekeeping.callbacks.admit(asked.callback_url)
     options = parameters.options_of(asked, service.settings)
-    once = parameters.idempotency(request, upload.sha256, options.key(), str(asked.keep_original))
+    told = [asked.callback_url] if asked.callback_url else []
+    once = parameters.idempotency(request, upload.sha256, options.key(), str(asked.keep_original), *told)
     if once and (earlier := service.records.earlier(g.owner, once)):
         return _accepted(earlier) if isinstance(earlier, Job) else _uploaded(earlier, False)
-    if "respond-async" in request.headers.get("Prefer", ""):
-        return _accepted(jobs.submit(upload, options, g.owner, keep_original=asked.keep_original, idempotency=once))
-    record, cached = service.detect(upload, options, g.owner, keep_original=asked.keep_original, idempotency=once)
+    keep = asked.keep_original
+    if later:
+        to = asked.callback_url
+        return _accepted(jobs.submit(upload, options, g.owner, keep_original=keep, callback_url=to, idempotency=once))
+    record, cached = service.detect(upload, options, g.owner, keep_original=keep, idempotency=once)
     return _uploaded(record, cached)
 
 

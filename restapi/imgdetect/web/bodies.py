@@ -40,7 +40,8 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class Request(flask.Request):
     """A request that knows how large it may be, and where its files go."""
 
-    max_bytes: int  # of the files in it, for the problem of one that is larger
+    max_bytes: int  # of the files in it, and
+    max_files: int  # how many they may be: for the problem of one that is larger
     _spool: BinaryIO | None = None
 
     def allow(self, max_bytes: int, max_files: int = 1) -> None:
@@ -56,7 +57,7 @@ class Request(flask.Request):
         except BaseException:
             _large.release()
             raise
-        self.max_bytes = max_bytes
+        self.max_bytes, self.max_files = max_bytes, max_files
         self.max_content_length = max_bytes + FORM_OVERHEAD_BYTES + max_files * _PART_OVERHEAD_BYTES
         self.max_form_parts = max_files + MAX_FORM_PARTS
 
@@ -73,6 +74,10 @@ class Request(flask.Request):
     def close(self) -> None:
         """Give back what the request held, at its end."""
         super().close()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Give back the place and the space of a large body, once all of it has been read."""
         if self._spool is not None:
             self._spool.close()
             self._spool = None
@@ -92,22 +97,22 @@ class SpooledPart(io.RawIOBase):
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._start = file.seek(0, io.SEEK_END)
-        self._size = 0
+        self.size = 0  # bytes
         self._position = 0
 
     def write(self, data: object) -> int:
         """Append bytes; what is written twice or in the middle is a mistake of ours."""
         view = memoryview(data)  # type: ignore[arg-type]
         with _translated():
-            self._file.seek(self._start + self._size)
+            self._file.seek(self._start + self.size)
             self._file.write(view)
-        self._size += view.nbytes
-        self._position = self._size
+        self.size += view.nbytes
+        self._position = self.size
         return view.nbytes
 
     def readinto(self, buffer: object) -> int:
         """Read from where the part stands."""
-        view = memoryview(buffer)[: max(0, self._size - self._position)]  # type: ignore[arg-type]
+        view = memoryview(buffer)[: max(0, self.size - self._position)]  # type: ignore[arg-type]
         with _translated():
             self._file.seek(self._start + self._position)
             count = self._file.readinto(view)  # type: ignore[attr-defined]
@@ -116,7 +121,7 @@ class SpooledPart(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place in the part."""
-        self._position = max(0, offset + (0, self._position, self._size)[whence])
+        self._position = max(0, offset + (0, self._position, self.size)[whence])
         return self._position
 
     def tell(self) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from threading import Semaphore
 from typing import NamedTuple, cast
 
 from flask import current_app
 
+from imgdetect.batches import Batches
 from imgdetect.housekeeping import Housekeeping
 from imgdetect.jobs import Jobs
 from imgdetect.service import DetectionService
@@ -19,6 +21,8 @@ class Parts(NamedTuple):
     jobs: Jobs
     gate: Gate
     housekeeping: Housekeeping
+    batches: Batches
+    downloads: Semaphore  # archives that may be sent at once: each holds a thread for as long as its client takes
 
     def close(self) -> None:
         """Close in reverse order what `create_app` built; the job at hand is finished first."""

@@ -54,14 +54,21 @@ def _http_error(error: exceptions.HTTPException) -> Response:
     kind = _OF_STATUS.get(error.code or 500, errors.InternalError)
     problem = kind()
     if isinstance(error, exceptions.RequestEntityTooLarge):
-        allowed = getattr(request, "max_bytes", parts().service.settings.max_upload_bytes)
-        problem = errors.UploadTooLarge(max_bytes=allowed)
+        problem = _too_large()
     answer = response_of(problem)
     ours = Headers(error.get_headers())
     for name in ("Allow", "Content-Range"):
         if name in ours:
             answer.headers[name] = ours[name]
     return answer
+
+
+def _too_large() -> errors.Problem:
+    files = getattr(request, "max_files", 1)
+    if files == 1:
+        return errors.UploadTooLarge(max_bytes=getattr(request, "max_bytes", parts().service.settings.max_upload_bytes))
+    detail = f"{files} files are taken at once, and {request.max_bytes} bytes."  # type: ignore[attr-defined]
+    return errors.UploadTooLarge(detail, max_bytes=request.max_bytes, max_images=files)  # type: ignore[attr-defined]
 
 
 def _unforeseen(error: Exception) -> Response:
