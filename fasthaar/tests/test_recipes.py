@@ -11,6 +11,8 @@ from fasthaar.workshop import WorkshopError
 from fasthaar.workshop.recipes import load
 from fasthaar.workshop.recipes.face import draw_face, octagon
 from fasthaar.workshop.recipes.stop_sign import StopSign
+from fasthaar.workshop.recipes.street import street
+from fasthaar.workshop.recipes.surfaces import SURFACES
 from fasthaar.workshop.render import cut, positives
 from pictures import photograph
 
@@ -65,6 +67,15 @@ class StopSignTest(unittest.TestCase):
         plain = [StopSign(seed=2, scene_wh=(200, 150)).negative(n) for n in range(8)]
         mixed = [StopSign(seed=2, scene_wh=(200, 150), photographs=[grey]).negative(n) for n in range(8)]
         self.assertTrue(any((a != b).any() for a, b in zip(plain, mixed, strict=True)))
+
+    def test_surfaces_are_drawn_at_any_size(self):
+        for number in range(60):
+            rng = np.random.default_rng(number)
+            size = int(rng.integers(12, 90)), int(rng.integers(12, 90))
+            for surface in (*SURFACES, street):
+                drawn = surface(rng, size)
+                self.assertEqual(drawn.shape, size[::-1])
+                self.assertTrue(np.isfinite(drawn).all())
 
     def test_the_octagon_is_regular(self):
         corners = octagon()

@@ -69,14 +69,14 @@ def facade(rng: np.random.Generator, size_wh: Size) -> Floats:
         board, line = max(3.0, height * rng.uniform(0.02, 0.06)), rng.uniform(40, 200)
         for y in np.arange(0, height, board):
             draw.line((0, float(y), width, float(y)), line, max(1, int(board / 6)))
-    wide, high = width * rng.uniform(0.1, 0.35), height * rng.uniform(0.12, 0.4)
+    wide, high = max(4.0, width * rng.uniform(0.1, 0.35)), max(4.0, height * rng.uniform(0.12, 0.4))
     step_x, step_y = wide * rng.uniform(1.2, 2.2), high * rng.uniform(1.3, 2)
     glass, frame = rng.uniform(10, 130), rng.uniform(60, 255)
     bars = int(rng.integers(0, 3))
     offset_x, offset_y = rng.uniform(-wide, wide), rng.uniform(-high, high)
     for x in np.arange(offset_x, width, step_x).tolist():
         for y in np.arange(offset_y, height, step_y).tolist():
-            edge = max(1.0, wide * 0.08)
+            edge = max(1.0, min(wide, high) * 0.1)
             draw.rectangle((x, y, x + wide, y + high), frame)
             pane = (x + edge, y + edge, x + wide - edge, y + high - edge)
             draw.rectangle(pane, float(np.clip(glass + rng.normal(0, 25), 0, 255)))
