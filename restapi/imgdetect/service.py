@@ -353,6 +353,8 @@ def _unpack(kept: bytes) -> Outcome | None:
     try:
         head = json.loads(line)
         head["result"] = result_from_dict(head["result"])
+        if head["processed_media_type"] not in images.ACCEPTED:
+            raise ValueError("no picture")
         return Outcome(**head, processed=processed)
     except (ValueError, TypeError, KeyError, AttributeError):
         metrics.cache_total.labels("error").inc()

@@ -229,12 +229,21 @@ class LiveTest(FaultTest):
                 self.addCleanup(client.close)
                 (key,) = client.keys()
                 whole = client.get(key)
-                for bad in (b"", b"rubbish", b"{}\n", b"[1]\nx", b'{"result": null}\n', whole[: len(whole) // 400]):
+                page = whole.replace(b'"image/jpeg"', b'"text/html"', 1)
+                for bad in (
+                    b"",
+                    b"rubbish",
+                    b"{}\n",
+                    b"[1]\nx",
+                    b'{"result": null}\n',
+                    page,
+                    whole[: len(whole) // 400],
+                ):
                     client.set(key, bad)
                     with self.subTest(bad[:20]):
                         self.assertFalse(self.is_cached(server, astronaut()))
                         self.assertTrue(self.is_cached(server, astronaut()))
-                self.assertEqual(self.counted(server, "error"), before + 6)
+                self.assertEqual(self.counted(server, "error"), before + 7)
 
 
 if __name__ == "__main__":

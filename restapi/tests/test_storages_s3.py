@@ -156,8 +156,9 @@ class ResumeTest(S3Case):
             with storage.open(KEY) as stream:
                 self.assertEqual(stream.read(1000), b"a" * 1000)
                 self.open_store().put(KEY, b"b" * 300_000, "image/jpeg")
-                with self.assertRaises(errors.BackendUnavailable):
-                    stream.read()
+                for _ in range(2):  # what was given up is not at its end
+                    with self.assertRaises(errors.BackendUnavailable):
+                        stream.read()
 
 
 class SettingsTest(unittest.TestCase):

@@ -275,7 +275,8 @@ class _Object(io.RawIOBase):
 
     def __init__(self, storage: S3Storage, key: str, start: int, end: int | None) -> None:
         super().__init__()
-        self._storage, self._key, self._position, self._end = storage, key, start, end
+        self._storage, self._key, self._position = storage, key, start
+        self._answer: dict[str, Any] | None = None  # also for `close`, when there is no such object
         self._answer = storage.fetch(key, start, end)
         self._left = self._answer["ContentLength"] if self._answer else 0
 
@@ -284,8 +285,10 @@ class _Object(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # typeshed's Buffer is not sliceable
         for _ in range(TRIES):
-            if not self._left or self._answer is None:
+            if not self._left:
                 return 0
+            if self._answer is None:  # it was given up: this is not the end
+                break
             try:
                 data = self._answer["Body"].read(min(len(buffer), self._left))
             except (exceptions.BotoCoreError, OSError):
@@ -299,8 +302,10 @@ class _Object(io.RawIOBase):
         raise errors.BackendUnavailable("The storage stopped in the middle of a file.")
 
     def _again(self) -> None:
-        etag = self._answer["ETag"] if self._answer else None
+        etag = self._answer.get("ETag") if self._answer else None
         self._drop()
+        if etag is None:  # nobody could say whether the rest belongs to the same bytes
+            return
         log.warning("the object store stopped in the middle; asking for the rest", key=self._key)
         try:
             self._answer = self._storage.fetch(self._key, self._position, self._position + self._left, etag)
