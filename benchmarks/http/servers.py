@@ -16,6 +16,7 @@ import requests
 
 from tests.live_server import RESTAPI, ROOT, LiveServer, free_port
 from tests.nginx_server import NginxServer
+from tests.postgres_server import PostgresServer
 
 API = "/api/v1/objectdetection"
 QUIET = {"IMGDETECT_LOG_LEVEL": "warning", "IMGDETECT_MAX_STORED_BYTES": "0"}
@@ -38,6 +39,29 @@ def service(workers: int = 2, *, cache: bool = False, **settings: str) -> Iterat
         server = stack.enter_context(LiveServer(IMGDETECT_ACCEL_PREFIX="/_files/", **chosen, **settings))
         nginx = stack.enter_context(NginxServer(f"127.0.0.1:{server.port}", server.data / "images"))
         yield Served(nginx.url, server.url, server.folder.name)
+
+
+@contextmanager
+def replicas(count: int, workers: int) -> Iterator[str]:
+    """Several servers with one PostgreSQL and one folder of pictures, at one port, behind one nginx."""
+    with ExitStack() as stack:
+        postgres = stack.enter_context(PostgresServer())
+        data = stack.enter_context(tempfile.TemporaryDirectory())
+        settings = QUIET | {
+            "IMGDETECT_CACHE_URL": "none:",
+            "IMGDETECT_WORKERS": str(workers),
+            "IMGDETECT_TRUSTED_PROXIES": "1",
+            "IMGDETECT_ACCEL_PREFIX": "/_files/",
+            "IMGDETECT_DATABASE_URL": stack.enter_context(postgres.fresh()),
+            "IMGDETECT_STORAGE_URL": f"file:{data}",
+        }
+        port = free_port()
+        for _ in range(count):
+            server = LiveServer(**settings, IMGDETECT_BIND=f"127.0.0.1:{port}")
+            server.options = ["--reuse-port"]  # the kernel hands each connection to one of them
+            server.url = f"http://127.0.0.1:{port}"
+            stack.enter_context(server)
+        yield stack.enter_context(NginxServer(f"127.0.0.1:{port}", data)).url
 
 
 @contextmanager
@@ -97,4 +121,4 @@ def bare_views(threads: int) -> Iterator[Served]:
         yield Served(nginx.url, url, folder)
 
 
-__all__ = ["API", "RESTAPI", "Served", "bare_views", "fastapi_peer", "flask_peer", "service"]
+__all__ = ["API", "RESTAPI", "Served", "bare_views", "fastapi_peer", "flask_peer", "replicas", "service"]

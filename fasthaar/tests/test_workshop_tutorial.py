@@ -38,7 +38,8 @@ class TutorialTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             try:
-                for command in found:
+                for written in found:
+                    command = written
                     for pattern, replacement in LITTLE:
                         command = re.sub(pattern, replacement, command)
                     code, said, error = run(*shlex.split(command))

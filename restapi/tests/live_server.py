@@ -15,6 +15,7 @@ import requests
 
 RESTAPI = Path(__file__).parents[1]
 ROOT = RESTAPI.parent
+CONF = RESTAPI / "gunicorn.conf.py"
 START_SECONDS = 30
 
 
@@ -47,6 +48,7 @@ class LiveServer:
         self.environment |= settings
         self.data = Path(self.environment["IMGDETECT_DATA_DIR"])
         self.log_path = Path(self.folder.name) / "server.log"
+        self.options: list[str] = []  # more of gunicorn's
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "LiveServer":
@@ -61,7 +63,7 @@ class LiveServer:
         """Start gunicorn and wait until it is ready."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", str(RESTAPI / "gunicorn.conf.py"), "imgdetect.wsgi:app"],
+                [sys.executable, "-m", "gunicorn", "-c", str(CONF), *self.options, "imgdetect.wsgi:app"],
                 env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
