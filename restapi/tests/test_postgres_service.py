@@ -2,9 +2,15 @@
 
 import base64
 import importlib
+import re
+import shlex
+import subprocess
+import tempfile
 import unittest
+from contextlib import closing
 from pathlib import Path
 
+from imgdetect.database import Database
 from tests import (
     postgres_server,
     test_database,
@@ -16,6 +22,7 @@ from tests import (
     test_jobs,
 )
 from tests.app import API, AppTest
+from tests.live_server import ROOT
 
 
 class InPostgres:
@@ -80,6 +87,32 @@ class TextTest(InPostgres, AppTest):
         for name in ("a\0b.jpg", "\U0001f600.jpg"):
             kept = self.uploaded(filename=name)["image"]["id"]
             self.assertEqual(self.client.get(f"{API}/image/{kept}").status_code, 200)
+
+
+class BackupTest(unittest.TestCase):
+    def test_what_pg_dump_wrote_is_restored_as_the_manual_says(self):
+        server = postgres_server.shared()
+        manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
+        with server.fresh() as url, tempfile.TemporaryDirectory() as folder:
+            libpq = url.replace("+psycopg", "")
+
+            def run(program):
+                """The command of the manual."""
+                line = re.search(rf"^\$ ({program} --.*)$", manual, re.MULTILINE)[1]
+                line = line.replace("postgresql://USER@HOST/NAME", libpq)
+                command = [str(postgres_server.programs() / program), *shlex.split(line)[1:]]
+                subprocess.run(command, cwd=folder, check=True, timeout=60)
+
+            with closing(Database(url)) as database:
+                database.migrate()
+                kept = database.add_record(test_database.a_record())
+                run("pg_dump")
+                database.delete_record("r1", "anna")
+                database.add_record(test_database.a_record("r2"))
+            run("pg_restore")
+            with closing(Database(url)) as database:
+                database.migrate()
+                self.assertEqual(database.list_records("anna", 9), [kept])
 
 
 class ContractsTest(unittest.TestCase):
