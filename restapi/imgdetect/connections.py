@@ -65,7 +65,7 @@ class Connections:
 
         Args:
             writes: it may write.
-            busy_seconds: wait so long for the lock instead.
+            busy_seconds: wait so long for the lock of SQLite, or for PostgreSQL to be done with all of it, instead.
         Raises:
             BackendUnavailable, StorageFull: the database's trouble; nothing was changed unless it says `may_be_done`.
             exc.IntegrityError: a broken constraint.

@@ -62,7 +62,7 @@ class JobRows:
             children: where it is a batch, its pictures.
         """
         try:
-            with self._transaction(writes=True) as connection:
+            with self._transaction(writes=True, busy_seconds=_patience(len(children))) as connection:
                 connection.execute(insert(jobs), [vars(row) for row in (job, *children)])
         except exc.IntegrityError:
             earlier = self.find_idempotent(job.owner, job.idempotency_key) if job.idempotency_key else None
@@ -166,9 +166,10 @@ class JobRows:
             What was cancelled, with each `original_key`; nothing when the job is not there or has ended already.
         """
         mine = (jobs.c.id == job_id, jobs.c.owner == owner, _NO_CHILD, jobs.c.state.in_(_UNFINISHED))
-        with self._transaction(writes=True) as connection:
-            if connection.scalar(select(jobs.c.id).where(*mine)) is None:
-                return []
+        job = self._one(*mine)
+        if job is None:
+            return []
+        with self._transaction(writes=True, busy_seconds=_patience(job.total or 0)) as connection:
             children = _end(connection, (jobs.c.parent_id == job_id, jobs.c.state == "queued"), _ended("cancelled"))
             return _end(connection, mine, _ended("cancelled")) + children
 
@@ -251,14 +252,24 @@ class JobRows:
             return _changed(connection, mine, {"callback_state": state, "callback_at": due_at}) is not None
 
     def delete_older_than(self, finished_before: int) -> Deleted:
-        """Remove jobs that ended before a time, a batch with all its pictures. Their records stay."""
-        old = (jobs.c.finished_at < finished_before, _NO_CHILD)
-        with self._transaction(writes=True) as connection:
-            gone = connection.execute(delete(jobs).where(*old).returning(jobs.c.id, jobs.c.artifacts)).all()
-            for start in range(0, len(gone), _ROWS_AT_ONCE):
-                parents = [row.id for row in gone[start : start + _ROWS_AT_ONCE]]
-                connection.execute(delete(jobs).where(jobs.c.parent_id.in_(parents)))
-        return Deleted(len(gone), [artifact["key"] for row in gone for artifact in (row.artifacts or {}).values()])
+        """Remove jobs that ended before a time, a batch with all its pictures. Their records stay.
+
+        It takes as many transactions as it needs, since there may be more of them than one can remove in its time.
+        """
+        old = select(jobs.c.id).where(jobs.c.finished_at < finished_before, _NO_CHILD)
+        count, more = 0, True
+        keys: list[str] = []
+        while more:
+            with self._transaction(writes=True) as connection:
+                ids = list(connection.scalars(old.order_by(jobs.c.finished_at).limit(_ROWS_AT_ONCE)))
+                children = select(jobs.c.id).where(jobs.c.parent_id.in_(ids)).limit(_ROWS_AT_ONCE)
+                if connection.execute(delete(jobs).where(jobs.c.id.in_(children))).rowcount:
+                    continue
+                gone = connection.execute(delete(jobs).where(jobs.c.id.in_(ids)).returning(jobs.c.artifacts)).all()
+            count += len(gone)
+            keys += [artifact["key"] for row in gone for artifact in (row.artifacts or {}).values()]
+            more = len(ids) == _ROWS_AT_ONCE
+        return Deleted(count, keys)
 
     def known_keys(self, connection: Connection, keys: Sequence[str]) -> set[str]:
         """Those of some keys that a job still points at, or that an unfinished one may be about to.
@@ -287,6 +298,11 @@ class JobRows:
 
 def _us(seconds: float) -> int:
     return int(seconds * 1_000_000)
+
+
+def _patience(rows: int) -> float | None:
+    """How long a transaction that changes so many rows may take, in seconds; None for the usual time."""
+    return rows / 500 if rows > 2 * _ROWS_AT_ONCE else None
 
 
 def _attempt(job_id: str, attempt: int) -> _Where:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import unittest
+from unittest import mock
 
 from sqlalchemy import exc
 
@@ -299,6 +300,20 @@ class BatchesContract(DatabaseContract):
         self.end(1)
         self.assertEqual(self.database.jobs.delete_older_than(self.now + 1), (1, []))
         self.assertEqual(self.database.jobs.children("b", 9), [])
+
+    def test_more_old_jobs_than_one_transaction_removes_go_all_the_same(self):
+        old = {"state": "done", "finished_at": 1}
+        for name in "stuvw":
+            self.database.jobs.add(a_job(name, **old))
+            self.database.jobs.add(
+                a_job(f"b{name}", kind="batch", **old),
+                [a_job(f"{name}{n}", parent_id=f"b{name}", position=n, **old) for n in range(5)],
+            )
+        self.database.jobs.add(a_job("young"))
+        with mock.patch.object(job_rows, "_ROWS_AT_ONCE", 2):
+            self.assertEqual(self.database.jobs.delete_older_than(2), (10, []))
+        self.assertEqual(self.database.jobs.children("bs", 9), [])
+        self.assertIsNotNone(self.database.jobs.get("young", "anna"))
 
     def test_an_attempt_says_how_far_it_is_until_it_is_not_the_running_one(self):
         self.database.jobs.add(a_job("v", kind="video", total=100, done=0, failed=0))
