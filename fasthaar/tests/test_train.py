@@ -29,7 +29,7 @@ from fasthaar.workshop.train_input import list_negatives, load_samples
 from fasthaar.workshop.train_run import Plan, run
 
 QUICK = Plan(
-    features="BASIC", rules=StageRules(features_per_round=400, max_false_alarm=0.3), stages=3, negatives=150, threads=2
+    features="BASIC", rules=StageRules(features_per_stage=400, max_false_alarm=0.3), stages=3, negatives=150, threads=2
 )
 
 
@@ -110,7 +110,7 @@ class Cascades(TrainingTest):
         self.assertLess(len(found), 0.01 * len(before))
 
     def test_hit_and_false_alarm_rates_are_those_that_were_asked_for(self) -> None:
-        rules = replace(QUICK.rules, min_hit_rate=0.97, max_false_alarm=0.1, features_per_round=100)
+        rules = replace(QUICK.rules, min_hit_rate=0.97, max_false_alarm=0.1, features_per_stage=100)
         self.train(replace(QUICK, rules=rules))
         log = [json.loads(line) for line in (self.folder / "out" / "log.jsonl").read_text().splitlines()]
         self.assertEqual([entry["stage"] for entry in log], [1, 2, 3])
@@ -120,7 +120,7 @@ class Cascades(TrainingTest):
             self.assertEqual(entry["negatives"], 150)
 
     def test_a_stage_has_no_more_trees_than_it_may(self) -> None:
-        rules = replace(QUICK.rules, max_weak=2, max_false_alarm=0.001, features_per_round=5)
+        rules = replace(QUICK.rules, max_weak=2, max_false_alarm=0.001, features_per_round=5, features_per_stage=None)
         self.assertEqual(parse(self.train(replace(QUICK, rules=rules, stages=2))).stage_trees.tolist(), [2, 2])
 
 

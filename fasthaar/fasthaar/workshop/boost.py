@@ -49,7 +49,8 @@ class StageRules:
         max_false_alarm: share of the negatives that may pass, above 0, below 1.
         max_weak: most trees.
         trim: share of the weight that is looked at, above 0, at most 1: samples that weigh least are left out.
-        features_per_round: how many features each tree chooses from, drawn anew for each; None for all.
+        features_per_stage: how many features a stage chooses from, drawn anew for each; None for all.
+        features_per_round: how many of these each tree chooses from, drawn anew for each; None for all.
     """
 
     booster: Booster = "gentle"
@@ -59,6 +60,7 @@ class StageRules:
     max_false_alarm: float = 0.5
     max_weak: int = 100
     trim: float = 0.95
+    features_per_stage: int | None = 40_000
     features_per_round: int | None = None
 
 
@@ -127,7 +129,7 @@ def train_stage(
     trees: list[Tree] = []
     threshold, false_alarm = 0.0, 1.0
     while len(trees) < rules.max_weak and false_alarm > rules.max_false_alarm:
-        candidates = _draw(len(samples.features.rects), rules.features_per_round, rng)
+        candidates = draw(len(samples.features.rects), rules.features_per_round, rng)
         grown = _grow(samples, weights, rules, candidates)
         if grown is None:
             break
@@ -143,7 +145,8 @@ def train_stage(
     return Stage(tuple(trees), threshold, float(passed[deciding].mean()), false_alarm), passed
 
 
-def _draw(features: int, count: int | None, rng: np.random.Generator) -> NDArray[np.int32] | None:
+def draw(features: int, count: int | None, rng: np.random.Generator) -> NDArray[np.int32] | None:
+    """Numbers of some features, ascending; None for all of them."""
     if count is None or count >= features:
         return None
     return np.sort(rng.choice(features, count, replace=False)).astype(np.int32)

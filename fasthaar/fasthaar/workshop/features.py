@@ -32,6 +32,12 @@ class FeatureSet:
     weights: NDArray[np.float32]
     tilted: NDArray[np.uint8]
 
+    def take(self, numbers: NDArray[np.int32]) -> FeatureSet:
+        """Some of the features, in the order of their numbers."""
+        # Indexed with numbers, arrays are copied: they lie in one piece.
+        rects, weights, tilted = self.rects[numbers], self.weights[numbers], self.tilted[numbers]
+        return FeatureSet(self.feature_type, self.window_wh, rects, weights, tilted)
+
 
 @dataclass(frozen=True)
 class _Shape:

@@ -77,7 +77,16 @@ _CORES = min(64, len(os.sched_getaffinity(0)))
 @click.option(
     "--trim", type=_SHARE, default=_RULES.trim, show_default=True, help="Share of the weight each tree learns from."
 )
-@click.option("--features-per-round", type=click.IntRange(1), help="Drawn anew for each tree.  [default: all]")
+@click.option(
+    "--features-per-stage",
+    type=click.IntRange(1),
+    default=_RULES.features_per_stage,
+    show_default=True,
+    help="Drawn anew for each stage.",
+)
+@click.option(
+    "--features-per-round", type=click.IntRange(1), help="Of these, drawn anew for each tree.  [default: all]"
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=_PLAN.seed, show_default=True)
 @click.option(
     "--threads", type=click.IntRange(1, 64), default=_CORES, help="The cascade is the same.  [default: cores]"
@@ -102,6 +111,7 @@ def train(
     negatives_per_stage: int,
     max_weak: int,
     trim: float,
+    features_per_stage: int,
     features_per_round: int | None,
     seed: int,
     threads: int,
@@ -132,6 +142,7 @@ def train(
             max_false_alarm=max_false_alarm,
             max_weak=max_weak,
             trim=trim,
+            features_per_stage=features_per_stage,
             features_per_round=features_per_round,
         ),
         stages=stages,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from fasthaar._cascade import MAX_STAGES
 from fasthaar._write import write
 from fasthaar.workshop import WorkshopError
-from fasthaar.workshop.boost import Counts, NothingToTell, Stage, StageRules, Tree, train_stage
+from fasthaar.workshop.boost import Counts, NothingToTell, Stage, StageRules, Tree, draw, train_stage
 from fasthaar.workshop.features import FeatureSet, Kind, feature_set
 from fasthaar.workshop.train_core import Samples, Split
 from fasthaar.workshop.train_input import Negatives, Pixels
@@ -189,9 +189,11 @@ class _Training:
         window = self._features.window_wh
         integrals = 4 * len(pixels) * (window[0] + 1) * (window[1] + 1) * (2 if self._features.tilted.any() else 1)
         room = max(0, plan.memory_mb * 2**20 * 2 // 3 - integrals)
-        samples = Samples(pixels, self._features, threads=plan.threads, cache_bytes=room)
         rounds: list[float] = []
         rng = np.random.default_rng([plan.seed, number])
+        drawn = draw(len(self._features.rects), plan.rules.features_per_stage, rng)
+        features = self._features if drawn is None else self._features.take(drawn)
+        samples = Samples(pixels, features, threads=plan.threads, cache_bytes=room)
         with _bar(f"stage {number}: trees", None) as bar:
 
             def progress(trees: int, false_alarm: float) -> None:
@@ -202,6 +204,8 @@ class _Training:
             stage, passed = train_stage(
                 samples, Counts(len(positives), len(mined.pixels), len(deciding)), plan.rules, rng, progress
             )
+        if drawn is not None:
+            stage = _renumbered(stage, drawn)
         record = StageRecord(
             stage, len(positives), len(mined.pixels), mined.rate, mined.windows, tuple(rounds), None, (0, 0)
         )
@@ -214,6 +218,15 @@ class _Training:
         if not np.array_equal(found, passed):
             wrong = int(np.sum(found != passed))
             raise RuntimeError(f"the detector disagrees with the training about {wrong} of {len(found)} samples")
+
+
+def _renumbered(stage: Stage, numbers: NDArray[np.int32]) -> Stage:
+    """A stage trained on some of the features, with their numbers among all of them."""
+
+    def whole(split: Split) -> Split:
+        return replace(split, feature=int(numbers[split.feature]))
+
+    return replace(stage, trees=tuple(replace(tree, splits=tuple(map(whole, tree.splits))) for tree in stage.trees))
 
 
 def _with_contrast(samples: Pixels, features: FeatureSet) -> Pixels:
