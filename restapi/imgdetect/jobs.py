@@ -90,6 +90,7 @@ class Jobs:
         owner: str,
         *,
         keep_original: bool = False,
+        callback_url: str | None = None,
         idempotency: Idempotency | None = None,
     ) -> Job:
         """Take a video in; where the same request came at once before, the job that it made.
@@ -108,6 +109,7 @@ class Jobs:
             original_key=None,
             options=asdict(options),
             keep_original=keep_original,
+            callback_url=callback_url,
             total=header.frames,
             done=0,
             failed=0,

@@ -95,6 +95,7 @@ def _must_fit(min_size: tuple[int, int] | None, max_size: tuple[int, int] | None
 ScaleFactor = Annotated[float | None, Field(gt=1, le=4, allow_inf_nan=False)]
 MinNeighbors = Annotated[int | None, Field(ge=0, le=1000)]
 Share = Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)]
+CallbackUrl = Annotated[str | None, BeforeValidator(_callback_url)]
 SizeInPixels = Annotated[tuple[int, int] | None, BeforeValidator(_size)]
 
 
@@ -145,7 +146,7 @@ class UploadParameters(DetectParameters):
 class JobParameters(UploadParameters):
     """The parameters of what may be done later."""
 
-    callback_url: Annotated[str | None, BeforeValidator(_callback_url)] = None
+    callback_url: CallbackUrl = None
 
 
 class VideoParameters(DetectParameters):
@@ -154,6 +155,7 @@ class VideoParameters(DetectParameters):
     every: Annotated[int, Field(ge=1, le=MAX_EVERY)] = 1
     annotate: bool = True
     keep_original: bool = False
+    callback_url: CallbackUrl = None
 
     def video_options(self, default_detector: str, min_scale_factor: float) -> VideoOptions:
         """The options of the core; raises as `options`."""

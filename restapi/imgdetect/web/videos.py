@@ -38,16 +38,25 @@ def upload_video() -> Response:
     cast(Request, request).allow(service.settings.max_video_bytes)
     stream, filename = _received()
     asked = parameters.read(VideoParameters, request)
+    parts().housekeeping.callbacks.admit(asked.callback_url)
     settings = service.settings
     options = asked.video_options(settings.default_detector, settings.min_scale_factor)
     once = None
     if "Idempotency-Key" in request.headers:
-        same = (_digest(stream), json.dumps(asdict(options), sort_keys=True), str(asked.keep_original))
+        same = (
+            _digest(stream),
+            json.dumps(asdict(options), sort_keys=True),
+            str(asked.keep_original),
+            str(asked.callback_url),
+        )
         once = parameters.idempotency(request, *same)
         if once and (earlier := service.records.earlier(g.owner, once)):
             return _accepted(cast(Job, earlier))
-    keep = asked.keep_original
-    return _accepted(jobs.submit_video(stream, filename, options, g.owner, keep_original=keep, idempotency=once))
+    keep, to = asked.keep_original, asked.callback_url
+    job = jobs.submit_video(
+        *(stream, filename, options, g.owner), keep_original=keep, callback_url=to, idempotency=once
+    )
+    return _accepted(job)
 
 
 @made_blueprint.get("/<job_id>/detections")
