@@ -19,6 +19,7 @@ from imgdetect import __version__, augment, config, documents, housekeeping, ima
 from imgdetect.config import Settings
 from imgdetect.detection import Detection, DetectOptions, VideoProgress
 from imgdetect.errors import Problem
+from imgdetect.model_commands import models
 from imgdetect.parameters import DetectParameters, VideoParameters, validated
 from imgdetect.service import DetectionService, Look, detector_urls
 from imgdetect.videos import Videos
@@ -303,6 +304,9 @@ def config_command() -> None:
         value = getattr(settings, name)
         shown = "(set)" if name in config.SECRETS and value else value
         click.echo(f"{config.PREFIX}{name.upper()}={'' if shown is None else shown}\n    {field.description}")
+
+
+main.add_command(models)
 
 
 @main.group()

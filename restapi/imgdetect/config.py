@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     )
     default_detector: str = Field("face", description="Detector of a request that names none")
     cascades_dir: Path | None = Field(None, description="Folder of your own cascades: NAME.xml becomes detector NAME")
+    models_dir: Path | None = Field(
+        None, description="Folder of 'imgdetect models': each is a detector; empty: models in the data folder"
+    )
     detectors: str = Field("", description="More detectors, separated by blanks: NAME=haar:FILE.xml?min_neighbors=5")
     max_cascades_per_key: int = Field(
         20, ge=0, le=1000, description="Cascades that each API key may have uploaded; 0: uploading is off"
@@ -152,6 +155,10 @@ class Settings(BaseSettings):
     @property
     def effective_spool_dir(self) -> Path:
         return self.spool_dir or self.data_dir / "spool"
+
+    @property
+    def effective_models_dir(self) -> Path:
+        return self.models_dir or self.data_dir / "models"
 
     @property
     def effective_slots(self) -> int:

@@ -29,6 +29,7 @@ from imgdetect.detection import (
 )
 from imgdetect.detectors import Detector, haar, onnx
 from imgdetect.errors import InvalidRequest, NotFound, TooMuchWork
+from imgdetect.models import Models
 from imgdetect.pipeline import Looker, UploadedDetector
 from imgdetect.pool import ProcessPool
 from imgdetect.records import Idempotency, Records
@@ -56,7 +57,7 @@ class Look(NamedTuple):
 
 
 def detector_urls(settings: Settings) -> dict[str, str]:
-    """The backend URL of each detector by name: the bundled cascades, the operator's folder, the operator's URLs.
+    """The backend URL of each detector by name: the bundled ones, the operator's folders, the operator's URLs.
 
     Raises:
         ValueError: an entry that is not NAME=URL, a folder that is not there.
@@ -66,6 +67,7 @@ def detector_urls(settings: Settings) -> dict[str, str]:
         if not settings.cascades_dir.is_dir():
             raise ValueError(f"IMGDETECT_CASCADES_DIR: there is no folder {settings.cascades_dir}")
         urls |= {path.stem: f"haar:{path}" for path in sorted(settings.cascades_dir.glob("*.xml"))}
+    urls |= Models(settings.effective_models_dir).urls()
     for entry in settings.detectors.split():
         name, equals, url = entry.partition("=")
         if not equals or not name:

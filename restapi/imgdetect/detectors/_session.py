@@ -70,6 +70,11 @@ class Session:
         return {name: np.asarray(output) for name, output in zip(names, outputs, strict=True)}
 
     @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return self._file.size_bytes
+
+    @property
     def providers(self) -> list[str]:
         """What the network runs on, by ONNX Runtime's names."""
         found: list[str] = self._session().get_providers()

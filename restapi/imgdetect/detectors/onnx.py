@@ -24,13 +24,27 @@ from imgdetect.detection import Box, ClassScore, Detection, DetectionResult, Det
 from imgdetect.detectors import Image, _graph, _labels, _outputs, _session, _transforms, refuse
 from imgdetect.detectors._families import Family, choose
 from imgdetect.detectors._graph import GraphFile
+from imgdetect.detectors._labels import read as read_labels
 from imgdetect.detectors._outputs import Decoder, Found
 from imgdetect.detectors._session import ENGINE, Session, on_graphics_card
+from imgdetect.detectors._smaller import Compared, compare, noise, optimise
 from imgdetect.detectors._transforms import InputForm, Placement, Size
 from imgdetect.detectors._vetting import Vetted, vet
 from imgdetect.errors import DetectorFailed, InvalidRequest
 
-__all__ = ["ENGINE", "OnnxDetector", "Vetted", "create", "on_graphics_card", "vet"]
+__all__ = [
+    "ENGINE",
+    "Compared",
+    "OnnxDetector",
+    "Vetted",
+    "compare",
+    "create",
+    "noise",
+    "on_graphics_card",
+    "optimise",
+    "read_labels",
+    "vet",
+]
 
 TOP_K = 5
 # What cascades have and a network has not.
@@ -55,17 +69,19 @@ def create(
     Args:
         name: the public name.
         target: the path of the file.
-        parameters: family, form, transform, labels, size, confidence, iou_threshold, top_k, provider.
+        parameters: family, form, transform, labels, size, confidence, iou_threshold, top_k, provider, sha256.
         working_pixels: the most pixels of an input that is as large as the picture.
         threads: for one look.
     Raises:
         ValueError: a bad parameter, a file that is missing or no model of the family, or no ONNX Runtime; one line.
     """
-    refuse_unknown(parameters, "family", "form", "transform", "labels", "size", *_DEFAULTS, "provider")
+    refuse_unknown(parameters, "family", "form", "transform", "labels", "size", *_DEFAULTS, "provider", "sha256")
     version = _session.version()
     if not target:
         raise ValueError("onnx: needs the path of an ONNX file")
     file = _graph.read(Path(target))
+    if parameters.get("sha256", file.sha256) != file.sha256:
+        raise ValueError(f"model {target}: is another file: its SHA-256 is {file.sha256}")
     try:
         model = _model(file, parameters)
     except ValueError as error:
@@ -319,6 +335,10 @@ class OnnxDetector:
             raise DetectorFailed(
                 f"{self.name} is no network of the family {self._model.family_name}: {error}."
             ) from None
+
+    def prepared(self, image: Image) -> Any:
+        """A picture as the network takes it."""
+        return self._pre_process(image, self.resolve(DetectOptions(self.name)))[1]
 
     def _pre_process(self, image: Image, options: DetectOptions) -> tuple[Placement, Any]:
         transform = self._model.family.transform
