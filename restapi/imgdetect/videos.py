@@ -93,6 +93,10 @@ class Videos:
         header = read_video_header(stream)
         self._must_fit(header)
         admitted = self._service.admit_size((header.width, header.height), options.detect, owner)
+        if admitted.detector.task == "classification":
+            raise InvalidRequest.field(
+                "detector", "tells what a whole picture shows; a video needs one that finds boxes"
+            )
         looks = -(-(header.frames or 1) // options.every)
         windows = looks * admitted.detector.cost((header.width, header.height), admitted.options)
         if windows > self.limits.max_windows:

@@ -12,7 +12,7 @@ import numpy as np
 import requests
 from playwright.sync_api import Locator, expect
 
-from tests import cascades
+from tests import cascades, onnx_models
 from tests.app import INPUT, astronaut
 from tests.browser import BrowserTest, Watched
 from tests.live_server import ROOT, LiveServer
@@ -97,6 +97,23 @@ class BothWays:
         self.assertIn(record["image"]["sha256"], self.here.page.locator("#answer pre").inner_text())
         self.assertIn("1 found", self.here.page.title())
         self.assert_undisturbed(self.here)
+
+    def test_a_classification_shows_its_classes(self):
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        model = onnx_models.build(folder / "colours.onnx", "classification", size_wh=(224, 224))
+        image = folder / "red.png"
+        image.write_bytes(cv2.imencode(".png", np.full((60, 90, 3), (0, 0, 255), np.uint8))[1].tobytes())
+        with LiveServer(IMGDETECT_DETECTORS=f"colours=onnx:{model}", IMGDETECT_DEFAULT_DETECTOR="colours") as server:
+            here = self.visit(server)
+            self.submit(here, image)
+            self.title(here, "red in red.png")
+            tables = here.page.locator("#answer table:visible")
+            self.assertEqual(tables.count(), 1)
+            names = tables.locator("tbody tr td:first-child").all_inner_texts()
+            self.assertEqual((names[0], sorted(names)), ("red", ["blue", "green", "red"]))
+            self.assertRegex(tables.locator("tbody tr td").nth(1).inner_text(), r"^99\.\d %$")
+            expect(here.page.locator("#answer img.picture")).to_have_attribute("alt", "The picture with its class")
+            self.assert_undisturbed(here)
 
     def test_options_are_used_and_stay(self):
         page = self.here.page

@@ -241,3 +241,23 @@ class CommandTest(unittest.TestCase):
             self.assertEqual(json.loads(said.output)["classes"][0]["class_name"], "green")
             said = run.invoke(main, ["detect", "--detector", "b", str(image)])
             self.assertRegex(said.output, r"a\.png: green\n  green, confidence 0\.\d+")
+
+    def test_a_video_is_looked_at_with_networks_that_find_boxes(self):
+        from click.testing import CliRunner
+
+        from imgdetect.cli import main
+        from tests.films import film
+
+        with tempfile.TemporaryDirectory() as folder:
+            one = models.build(Path(folder) / "a.onnx", "yolov8", masks=True)
+            two = models.build(Path(folder) / "b.onnx", "classification", size_wh=(224, 224))
+            video = Path(folder) / "v.mp4"
+            video.write_bytes(film(6))
+            run = CliRunner(env={"IMGDETECT_DETECTORS": f"a=onnx:{one} b=onnx:{two}"})
+            said = run.invoke(main, ["video", str(video), "--output", f"{folder}/out", "--detector", "a"])
+            self.assertEqual(said.exit_code, 0, said.output)
+            first = json.loads((Path(folder) / "out" / "v.jsonl").read_text().splitlines()[0])
+            self.assertTrue(first["detections"][0]["segmentation"]["rle"]["counts"])
+            said = run.invoke(main, ["video", str(video), "--output", f"{folder}/out", "--detector", "b"])
+            self.assertNotEqual(said.exit_code, 0)
+            self.assertIn("a video needs one that finds boxes", said.output)
