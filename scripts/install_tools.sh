@@ -9,6 +9,7 @@ command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 # The node that comes with playwright is linked against it.
 [ -n "$(find /usr/lib /usr/lib64 -name libatomic.so.1 2>/dev/null)" ] || missing="$missing libatomic1"
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing="$missing rabbitmq-server"
 command -v curl >/dev/null 2>&1 || missing="$missing curl"
 command -v npx >/dev/null 2>&1 || missing="$missing npm"
 [ -n "$missing" ] || exit 0

@@ -13,7 +13,7 @@ class BackendUrl(NamedTuple):
     """A parsed backend URL."""
 
     scheme: str  # the module's name; of `celery+redis` the part before the plus
-    target: str  # what stands between the scheme and the query
+    target: str  # what stands between the scheme and the query; of `celery+redis://host` it is `redis://host`
     parameters: dict[str, str]
 
 
@@ -31,7 +31,8 @@ def parse(url: str) -> BackendUrl:
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
         raise ValueError(f"a parameter of the URL {scheme + ':'!r} is given twice")  # the URL may hold a password
-    return BackendUrl(scheme.partition("+")[0], target, parameters)
+    scheme, plus, through = scheme.partition("+")
+    return BackendUrl(scheme, f"{through}:{target}" if plus else target, parameters)
 
 
 def module(package: ModuleType, url: BackendUrl) -> ModuleType:

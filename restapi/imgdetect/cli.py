@@ -266,6 +266,24 @@ def serve() -> None:
     os.execv(sys.executable, arguments)  # noqa: S606 - our own interpreter, no shell
 
 
+@main.command("worker")
+@click.option("--concurrency", type=click.IntRange(1, 64), help="Jobs at once; by default one for each slot.")
+@click.option("--bind", help="HOST:PORT of /healthz, /readyz and /metrics; nowhere by default.")
+def worker_command(concurrency: int | None, bind: str | None) -> None:
+    """Do the jobs that servers hand to a broker: IMGDETECT_QUEUE_URL=celery+redis://HOST:6379/0."""
+    settings = _settings()
+    if config.share_folder():
+        os.execv(sys.executable, [sys.executable, "-m", "imgdetect", *sys.argv[1:]])  # noqa: S606 - as above
+    from imgdetect import worker  # noqa: PLC0415 - with Flask it takes longer to import than the other commands run
+
+    try:
+        worker.run(settings, concurrency or settings.effective_slots, bind)
+    except (ValueError, Problem) as error:
+        _refuse(str(error))
+    finally:
+        config.remove_shared_folder()
+
+
 @main.command()
 def check() -> None:
     """Prove that every part works: settings, database, storage, cache, and each detector on a blank picture."""
@@ -302,7 +320,7 @@ def config_command() -> None:
     settings = _settings()
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
-        shown = "(set)" if name in config.SECRETS and value else value
+        shown = "(set)" if name in config.SECRETS and value != field.default else value
         click.echo(f"{config.PREFIX}{name.upper()}={'' if shown is None else shown}\n    {field.description}")
 
 

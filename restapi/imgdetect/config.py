@@ -9,6 +9,8 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from imgdetect import addresses
 
 PREFIX = "IMGDETECT_"
-SECRETS = ("api_keys", "callback_secret", "cache_url", "database_url")
+SECRETS = ("api_keys", "callback_secret", "cache_url", "database_url", "queue_url")
 # What Kubernetes puts into every container for a Service that is named imgdetect.
 _SERVICE_LINK = re.compile(r"IMGDETECT_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
 MAX_SIDE = 16_384
@@ -249,3 +251,24 @@ def limit_native_libraries() -> None:
 def metrics_dir() -> str | None:
     """The folder where the processes of one server share their metrics; None with a single process."""
     return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+
+
+def share_folder() -> bool:
+    """Make the folder where this process and those that it starts share their metrics and the children that look.
+
+    prometheus_client reads its name when it is imported: the caller has to begin anew where there was none.
+
+    Returns:
+        False when this process, before it began anew, has made one already.
+    """
+    mark = f"imgdetect-{os.getpid()}-"
+    if Path(metrics_dir() or "").name.startswith(mark):
+        return False
+    folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=mark)
+    os.environ[f"{PREFIX}POOL_DIR"] = folder
+    return True
+
+
+def remove_shared_folder() -> None:
+    """Remove what `share_folder` made."""
+    shutil.rmtree(str(metrics_dir()), ignore_errors=True)

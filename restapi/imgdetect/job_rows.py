@@ -173,26 +173,38 @@ class JobRows:
             children = _end(connection, (jobs.c.parent_id == job_id, jobs.c.state == "queued"), _ended("cancelled"))
             return _end(connection, mine, _ended("cancelled")) + children
 
-    def resubmittable(self, limit: int, queued_before: int, max_attempts: int = MAX_ATTEMPTS) -> list[str]:
-        """The ids of jobs, oldest first, that are queued since before a time or were left by their worker."""
-        lost = or_(
-            and_(jobs.c.state == "queued", jobs.c.created_at < queued_before, _NO_CHILD),
-            and_(jobs.c.state == "running", jobs.c.lease_until < now_us()),
-        )
-        chosen = select(jobs.c.id).where(lost, ~_IS_BATCH, jobs.c.attempts < max_attempts)
-        with self._transaction() as connection:
-            return list(connection.scalars(chosen.order_by(jobs.c.created_at).limit(limit)))
+    def take_lost(self, limit: int, queued_before: int, again_seconds: float) -> list[str]:
+        """The ids of jobs, oldest first, that are queued since before a time or were left by their worker.
 
-    def idle_batches(self, limit: int, created_before: int) -> list[str]:
-        """The ids of batches, oldest first, at which nobody seems to work."""
-        chosen = select(jobs.c.id).where(
-            _IS_BATCH,
-            jobs.c.state.in_(_UNFINISHED),
-            jobs.c.lease_until < now_us(),
-            jobs.c.created_at < created_before,
-        )
+        Args:
+            again_seconds: how long a queued one is not taken again, by this or any other process.
+        """
+        queued = and_(jobs.c.state == "queued", jobs.c.created_at < queued_before, _NO_CHILD)
+        lost = (or_(queued, jobs.c.state == "running"), ~_IS_BATCH, jobs.c.attempts < MAX_ATTEMPTS)
+        # Nobody could claim a running one with a new lease.
+        until = case((jobs.c.state == "queued", now_us() + _us(again_seconds)), else_=jobs.c.lease_until)
+        return self._take(lost, limit, until)
+
+    def take_idle_batches(self, limit: int, created_before: int, again_seconds: float) -> list[str]:
+        """The ids of batches, oldest first, at which nobody seems to work.
+
+        Args:
+            again_seconds: how long one is not taken again, by this or any other process.
+        """
+        idle = (_IS_BATCH, jobs.c.state.in_(_UNFINISHED), jobs.c.created_at < created_before)
+        return self._take(idle, limit, now_us() + _us(again_seconds))
+
+    def _take(self, where: _Where, limit: int, until: Any) -> list[str]:
+        """The ids of jobs that fit and whose lease is over, oldest first; they get a new one."""
+        where = (*where, jobs.c.lease_until < now_us())
+        chosen = select(jobs.c.id).where(*where).order_by(jobs.c.created_at).limit(limit)
         with self._transaction() as connection:
-            return list(connection.scalars(chosen.order_by(jobs.c.created_at).limit(limit)))
+            if connection.scalar(chosen) is None:
+                return []
+        taken = update(jobs).where(jobs.c.id.in_(chosen), *where).values(lease_until=until)
+        with self._transaction(writes=True) as connection:
+            rows = connection.execute(taken.returning(jobs.c.created_at, jobs.c.id)).all()
+        return [job_id for _, job_id in sorted(map(tuple, rows))]
 
     def heads(self, parent_id: str) -> list[str]:
         """The first waiting picture of each lane of a batch."""

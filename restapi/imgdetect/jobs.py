@@ -17,7 +17,7 @@ from imgdetect.attempts import LEASE_SECONDS, Attempt, AttemptLost, Handler, Mad
 from imgdetect.backends import module, parse
 from imgdetect.clock import now_us
 from imgdetect.detection import DetectOptions, Job, Upload, VideoOptions, detect_options_from_dict
-from imgdetect.errors import Busy, Conflict, InternalError, NotFound, Problem
+from imgdetect.errors import BackendUnavailable, Busy, Conflict, InternalError, NotFound, Problem
 from imgdetect.queues import JobQueue
 from imgdetect.records import Idempotency, new_id, new_record
 from imgdetect.service import DetectionService
@@ -143,6 +143,9 @@ class Jobs:
             return kept
         try:
             self._hand_over(job)
+        except BackendUnavailable:
+            # The job is safe in the database, and `recover` hands it over when the broker is back.
+            log.warning("job waits for the broker", job_id=job.id)
         except Problem:
             if self._rows.take_back(job.id):
                 self._service.records.forget(*written)
@@ -176,8 +179,8 @@ class Jobs:
                     self._attempt(attempt)
                 if job.parent_id and (following := self._rows.next_in_lane(job)):
                     self.queue.submit(following)
-        except Busy:
-            log.info("queue full; the rest of the batch is submitted later", job_id=job_id)
+        except (Busy, BackendUnavailable) as problem:
+            log.warning("left for later", job_id=job_id, cause=str(problem))
         except Exception:
             log.exception("job left for another attempt", job_id=job_id)
 
@@ -190,12 +193,16 @@ class Jobs:
         """Submit lost jobs again and end those that have used up their attempts; every process does so now and then."""
         for job in self._rows.fail_exhausted(MAX_ATTEMPTS):
             self._ended(job)
-        before = now_us() - int(RESUBMIT_AFTER_SECONDS * 1e6)
-        lost = self._rows.resubmittable(100, before)
-        for batch_id in self._rows.idle_batches(10, before):
-            lost += self._rows.heads(batch_id)
-        for job_id in lost:
-            self.queue.submit(job_id)
+        try:
+            self.queue.check()  # before jobs are taken that could not be handed over
+            before = now_us() - int(RESUBMIT_AFTER_SECONDS * 1e6)
+            lost = self._rows.take_lost(100, before, RESUBMIT_AFTER_SECONDS)
+            for batch_id in self._rows.take_idle_batches(10, before, RESUBMIT_AFTER_SECONDS):
+                lost += self._rows.heads(batch_id)
+            for job_id in lost:
+                self.queue.submit(job_id)
+        except Problem as problem:
+            log.warning("lost jobs are submitted later", cause=str(problem))
 
     def _hand_over(self, job: Job) -> None:
         if job.kind != "batch":

@@ -55,6 +55,11 @@ class AdmittedVideo(NamedTuple):
     cascade: UploadedCascade | None  # where the detector is one that a client uploaded
 
 
+def work_seconds(max_video_seconds: float) -> float:
+    """Longest time of the work on a video."""
+    return max(60.0, _WORK_FACTOR * max_video_seconds)
+
+
 class Videos:
     """Takes videos and has them looked at. A video has a child of its own beside those for pictures.
 
@@ -74,7 +79,7 @@ class Videos:
             max_windows=int(settings.max_windows * max(1.0, settings.max_video_seconds)),
             max_made_bytes=_MADE_FACTOR * settings.max_video_bytes,
         )
-        self.work_seconds = max(60.0, _WORK_FACTOR * settings.max_video_seconds)
+        self.work_seconds = work_seconds(settings.max_video_seconds)
 
     def admit(self, stream: BinaryIO, options: VideoOptions, owner: str = "") -> AdmittedVideo:
         """Check that this server is willing to look at a video, by what the file claims.

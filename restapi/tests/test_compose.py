@@ -86,6 +86,16 @@ class ComposeTest(unittest.TestCase):
                 self.assertEqual(redis.get("volumes", []), ["redis-queue:/data"] if on_disk else [])
                 self.assertIn("healthcheck", redis)
 
+    def test_a_worker_has_the_settings_of_the_service_and_a_broker(self) -> None:
+        worker, restapi = self.services["worker"], self.services["restapi"]
+        self.assertEqual((worker["profiles"], worker["networks"]), (["full"], ["inside"]))
+        self.assertNotIn("container_name", worker)  # several of it may run
+        self.assertEqual(worker["image"], restapi["image"])
+        different = {name for name, value in worker["environment"].items() if restapi["environment"][name] != value}
+        self.assertEqual(set(worker["environment"]), set(restapi["environment"]))
+        self.assertEqual(different, {"IMGDETECT_QUEUE_URL"})
+        self.assertEqual(worker["volumes"], [volume for volume in restapi["volumes"] if "spool" not in volume])
+
     def test_nginx_sees_no_database_and_writes_no_picture(self) -> None:
         volumes = self.services["nginx"]["volumes"]
         self.assertEqual(volumes, ["images:/data/images:ro,nocopy", "${CERT_DIR:-certificate}:/certs", "spool:/spool"])

@@ -138,12 +138,22 @@ class JobsContract(DatabaseContract):
         self.database.jobs.add(a_job("older", created_at=self.now - 3))
         self.database.jobs.add(a_job("left", created_at=self.now - 1))
         self.database.jobs.claim("left", 10)
-        self.assertEqual(self.database.jobs.resubmittable(9, self.now), ["older", "old"])
-        self.assertEqual(self.database.jobs.resubmittable(1, self.now), ["older"])
+        self.assertEqual(self.database.jobs.take_lost(1, self.now, 60), ["older"])
+        self.assertEqual(self.database.jobs.take_lost(9, self.now, 60), ["old"])
+        self.assertEqual(self.database.jobs.take_lost(9, self.now, 60), [])
         self.now += 11 * SECOND
-        self.assertEqual(self.database.jobs.resubmittable(9, self.now - 11 * SECOND), ["older", "old", "left"])
+        self.assertEqual(self.database.jobs.take_lost(9, self.now - 11 * SECOND, 60), ["left"])
+        self.assertEqual(self.database.jobs.claim("left", 10).attempts, 2)
+        self.assertEqual(self.database.jobs.claim("old", 10).attempts, 1)
         self.database.jobs.add(a_job("spent", created_at=0, attempts=3))
-        self.assertNotIn("spent", self.database.jobs.resubmittable(9, self.now))
+        self.now += 50 * SECOND
+        self.assertEqual(self.database.jobs.take_lost(9, self.now - 61 * SECOND, 60), ["older", "old", "left"])
+
+    def test_lost_jobs_are_taken_by_one_of_many_at_once(self):
+        for number in range(5):
+            self.database.jobs.add(a_job(f"j{number}", created_at=self.now - 5 + number))
+        answers = at_once(*[lambda: self.database.jobs.take_lost(9, self.now, 60)] * 4)
+        self.assertEqual(sorted(job_id for answer in answers for job_id in answer), [f"j{n}" for n in range(5)])
 
     def test_jobs_without_an_attempt_left_fail_once_and_come_back_with_their_file(self):
         self.database.jobs.add(a_job("j1", state="running", attempts=3, lease_until=self.now - 1))
@@ -275,14 +285,16 @@ class BatchesContract(DatabaseContract):
 
     def test_a_batch_at_which_nobody_works_is_found_and_its_pictures_are_not(self):
         self.batch(created_at=self.now - 9)
-        self.assertEqual(self.database.jobs.resubmittable(9, self.now), [])
-        self.assertEqual(self.database.jobs.idle_batches(9, self.now - 9), [])
-        self.assertEqual(self.database.jobs.idle_batches(9, self.now), ["b"])
+        self.assertEqual(self.database.jobs.take_lost(9, self.now, 60), [])
+        self.assertEqual(self.database.jobs.take_idle_batches(9, self.now - 9, 60), [])
+        self.assertEqual(self.database.jobs.take_idle_batches(9, self.now, 1), ["b"])
+        self.assertEqual(self.database.jobs.take_idle_batches(9, self.now, 1), [])
         self.database.jobs.claim("c0", 10)
-        self.assertEqual(self.database.jobs.idle_batches(9, self.now), [])
-        self.now += int(job_rows.BATCH_LEASE_SECONDS + 1) * SECOND
-        self.assertEqual(self.database.jobs.idle_batches(9, self.now), ["b"])
-        self.assertEqual(self.database.jobs.resubmittable(9, self.now), ["c0"])
+        self.now += 2 * SECOND
+        self.assertEqual(self.database.jobs.take_idle_batches(9, self.now, 60), [])
+        self.now += int(job_rows.BATCH_LEASE_SECONDS) * SECOND
+        self.assertEqual(self.database.jobs.take_idle_batches(9, self.now, 60), ["b"])
+        self.assertEqual(self.database.jobs.take_lost(9, self.now, 60), ["c0"])
 
     def test_a_batch_is_taken_back_whole_or_not_at_all(self):
         parent, children = self.batch(("queued", "failed"))

@@ -16,7 +16,8 @@ class HealthTest(AppTest):
         self.assertEqual(self.client.get("/healthz").get_json(), {"status": "OK"})
         answer = self.client.get("/readyz")
         self.assertEqual(
-            answer.get_json(), {"status": "OK", "checks": {"database": "OK", "storage": "OK", "cache": "OK"}}
+            answer.get_json(),
+            {"status": "OK", "checks": {"database": "OK", "storage": "OK", "cache": "OK", "queue": "OK"}},
         )
 
     def test_methods_and_addresses_that_are_not_there(self):
@@ -42,7 +43,7 @@ class NotReadyTest(AppTest):
         broken = mock.patch.object(self.service.storage, "check", side_effect=BackendUnavailable())
         with broken, capture_logs():
             body = self.assertProblem(self.client.get("/readyz"), 503, "backend-unavailable")
-        self.assertEqual(body["checks"], {"database": "OK", "storage": "failed", "cache": "OK"})
+        self.assertEqual(body["checks"], {"database": "OK", "storage": "failed", "cache": "OK", "queue": "OK"})
         self.assertEqual(self.client.get("/healthz").status_code, 200)
 
 

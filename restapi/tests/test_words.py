@@ -31,7 +31,7 @@ class BackendUrlTest(unittest.TestCase):
     def test_an_unknown_backend_is_answered_with_the_known_ones(self):
         with self.assertRaisesRegex(ValueError, "known here: file, memory"):
             backends.module(storages, backends.parse("ftp:x"))
-        with self.assertRaisesRegex(ValueError, "known here: inline, threads"):
+        with self.assertRaisesRegex(ValueError, "known here: celery, inline, threads"):
             backends.module(queues, backends.parse("_private:x"))
 
     def test_unknown_parameters_are_refused_with_the_known_ones(self):

@@ -14,11 +14,20 @@ class JobQueue(Protocol):
     """Brings job ids to whoever runs them."""
 
     def submit(self, job_id: str) -> None:
-        """Hand over a job id; raises `errors.Busy` when the queue is full. An id already waiting is not doubled."""
+        """Hand over a job id.
+
+        Raises:
+            errors.Busy: the queue is full; the job is not taken.
+            errors.BackendUnavailable: the broker does not answer; the id is handed over again later.
+        """
+        ...
+
+    def check(self) -> None:
+        """Raise `errors.BackendUnavailable` when ids cannot be handed over now."""
         ...
 
     def work(self) -> None:
-        """Start whatever runs the jobs in this process, and return."""
+        """Start whatever runs the jobs in this process, if they run in it, and return."""
         ...
 
     def close(self) -> None:

@@ -76,6 +76,19 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
+def create_status_app(parts: Parts) -> Flask:
+    """An application that only tells how a process is, for one that serves no clients."""
+    app = Flask("imgdetect.web", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["imgdetect"] = parts
+    app.extensions["imgdetect.readiness"] = operations.Readiness()
+    app.before_request(_begin)
+    app.after_request(_finish)
+    problems.register(app)
+    app.register_blueprint(operations.blueprint)
+    return app
+
+
 def _begin() -> None:
     """Give the request its id."""
     g.started = time.perf_counter()

@@ -10,6 +10,7 @@ from flask import Blueprint, Response, current_app, jsonify
 
 from imgdetect import logs, metrics
 from imgdetect.errors import BackendUnavailable
+from imgdetect.jobs import Jobs
 from imgdetect.service import DetectionService
 from imgdetect.web.parts import parts
 
@@ -18,8 +19,8 @@ blueprint = Blueprint("operations", __name__)
 # Asked for by address rather than by name, and too often for the log.
 OPEN_TO_PROBES = {"operations.healthz", "operations.readyz", "operations.metrics_page"}
 _KEPT_SECONDS = 2.0
-# Without them the server is slower, but does all that it is asked for.
-_DISPENSABLE = {"cache"}
+# Without them the server is slower, or does later what it is asked for.
+_DISPENSABLE = {"cache", "queue"}
 
 
 class Readiness:
@@ -30,13 +31,14 @@ class Readiness:
         self._until = 0.0
         self._checks: dict[str, str] = {}
 
-    def get(self, service: DetectionService) -> dict[str, str]:
+    def get(self, service: DetectionService, jobs: Jobs) -> dict[str, str]:
         with self._lock:
             if time.monotonic() >= self._until:
                 self._checks = {
                     "database": _ask("database", service.database.check),
                     "storage": _ask("storage", service.storage.check),
                     "cache": _ask("cache", service.results.check),
+                    "queue": _ask("queue", jobs.queue.check),
                 }
                 self._until = time.monotonic() + _KEPT_SECONDS
             return self._checks
@@ -60,8 +62,7 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """Every backend that is needed really answers."""
-    service = parts().service
-    checks = current_app.extensions["imgdetect.readiness"].get(service)
+    checks = current_app.extensions["imgdetect.readiness"].get(parts().service, parts().jobs)
     failed = [name for name, state in checks.items() if state == "failed"]
     if needed := [name for name in failed if name not in _DISPENSABLE]:
         raise BackendUnavailable(f"No answer from the {' and '.join(needed)}.", checks=checks)
