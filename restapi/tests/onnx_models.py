@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ NUMBERS: dict[str, tuple[Any, Any, str]] = {
     "yolov11": ((0, 0, 0), (255, 255, 255), "rgb"),
     "yolox": ((0, 0, 0), (1, 1, 1), "bgr"),
     "nanodet": ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), "bgr"),
+    "nanodet three": ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), "bgr"),
     "ultraface": ((127, 127, 127), (128, 128, 128), "rgb"),
     "yunet": ((0, 0, 0), (1, 1, 1), "bgr"),
     "ssd": ((0, 0, 0), (255, 255, 255), "rgb"),
@@ -136,7 +138,8 @@ def build(
     """Write a model.
 
     Args:
-        form: of `ssd` and `fasterrcnn`: "", "zoo" or "tensorflow"; of `classification`: "" or "keras".
+        form: of `ssd` and `fasterrcnn`: "", "zoo" or "tensorflow"; of `classification`: "" or "keras"; of `nanodet`: ""
+            or "three", for its first version with three strides.
         size_wh: of the input; None for any size.
         dtype: of the input, and of outputs that are no class numbers: float32, float16 or uint8 (with float32 outputs).
         channels_last: an input (batch, height, width, 3).
@@ -162,7 +165,7 @@ def build(
         _classification(graph, pixels, softmax, kind)
     else:
         seen = Seen(graph, pixels)
-        head = _tensorflow if form == "tensorflow" else _zoo if form == "zoo" else _HEADS[family]
+        head = _tensorflow if form == "tensorflow" else _zoo if form == "zoo" else _HEADS[f"{family} {form}".strip()]
         head(graph, seen, family, size_wh, masks, kind)
     told = {"family": family} | ({} if names is None else {"names": json.dumps(_listed(family, form, names))})
     return save(
@@ -284,20 +287,22 @@ def _yolox(graph: Graph, seen: Seen, family: str, size_wh: Any, masks: bool, kin
     graph.output("output", table, [1, None, 8], kind)
 
 
-def _nanodet(graph: Graph, seen: Seen, family: str, size_wh: Any, masks: bool, kind: str) -> None:
+def _nanodet(graph: Graph, seen: Seen, family: str, size_wh: Any, masks: bool, kind: str, three: bool = False) -> None:
+    """NanoDet-Plus; or its predecessor with three strides, which counts from the middle of its cells."""
     stride = 32
+    strides = (8, 16, 32) if three else (8, 16, 32, 64)
     cell = (size_wh[0] // 64, size_wh[1] // 64)
     bins = graph.constant(np.arange(8))
     row = [graph.node("Mul", seen.classes, seen.score)]
     for index, edge in enumerate(seen.edges):
-        point = cell[index % 2] * stride
+        point = (cell[index % 2] + three / 2) * stride
         sign = -1.0 if index < 2 else 1.0
         distance = graph.scaled(graph.plus(graph.scaled(edge, sign), -sign * point), 1 / stride)
         # The two bins beside the distance share it, so that their mean is the distance.
         away = graph.node("Abs", graph.node("Sub", bins, distance))
         share = graph.node("Relu", graph.plus(graph.scaled(away, -1.0), 1.0))
         row.append(graph.node("Log", graph.plus(share, 1e-9)))
-    table = _in_grid(graph, graph.flat(*row), 35, size_wh, (8, 16, 32, 64), stride, cell)
+    table = _in_grid(graph, graph.flat(*row), 35, size_wh, strides, stride, cell)
     graph.output("output", table, [1, None, 35], kind)
 
 
@@ -360,6 +365,7 @@ _HEADS = {
     "yolov11": _yolov8,
     "yolox": _yolox,
     "nanodet": _nanodet,
+    "nanodet three": partial(_nanodet, three=True),
     "ultraface": _ultraface,
     "yunet": _yunet,
     "ssd": _torchvision,

@@ -23,6 +23,7 @@ FAMILIES = (
     ("yolov11", "", {}, ""),
     ("yolox", "", {}, ""),
     ("nanodet", "", {"size_wh": (416, 416)}, ""),
+    ("nanodet", "three", {"size_wh": (320, 320)}, ""),
     ("ultraface", "", {"size_wh": (320, 240)}, ""),
     ("yunet", "", {}, ""),
     ("ssd", "", {"size_wh": (300, 300)}, ""),
