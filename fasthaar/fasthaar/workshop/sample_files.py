@@ -81,7 +81,7 @@ def _read_npz(path: Path) -> Bytes:
             samples = np.asarray(file["samples"])
     except KeyError:
         raise WorkshopError(f"{path}: there is no array called samples in it") from None
-    except (ValueError, zipfile.BadZipFile, EOFError, TypeError):
+    except (ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError):
         raise WorkshopError(f"{path}: this is no .npz file that can be read") from None
     if samples.dtype != np.uint8 or samples.ndim != 3:
         raise WorkshopError(f"{path}: samples is {samples.dtype} {samples.shape}; should be uint8 (N, height, width)")
@@ -99,7 +99,8 @@ def _read_vec(path: Path, window_wh: Size | None) -> Bytes:
         width, height = window_wh or (side, side)
         if width * height != pixels:
             raise WorkshopError(
-                f"{path}: samples have {pixels} pixels, not {width}x{height}; name their size (--from-size)"
+                f"{path}: samples have {pixels} pixels, but a window of {width}x{height} has {width * height}; "
+                "name the size that they have"
             )
         rows = np.frombuffer(data, np.uint8, offset=_HEADER_BYTES).reshape(count, 1 + 2 * pixels)
         values = np.ascontiguousarray(rows[:, 1:]).view(f"{order}i2")

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from fasthaar import CascadeClassifier
 from fasthaar.workshop import WorkshopError
+from fasthaar.workshop.pictures import read_grey
 from fasthaar.workshop.train_core import resize
-from fasthaar.workshop.train_input import Pixels, Size, read_grey
+from fasthaar.workshop.train_input import Pixels, Size
 
 PASSES = 16  # over all pictures, each time in other sizes
 _STEP = 1.2  # between the sizes of one visit

@@ -24,7 +24,8 @@ from fasthaar.workshop.train_core import Samples, Split
 from fasthaar.workshop.train_input import Negatives, Pixels
 from fasthaar.workshop.train_mine import Mined, Miner, passing
 from fasthaar.workshop.train_plot import plot
-from fasthaar.workshop.train_store import PLOT, Folder, StageRecord, cascade_of, open_folder, write_file
+from fasthaar.workshop.train_store import PLOT, Folder, StageRecord, cascade_of, open_folder
+from fasthaar.workshop.whole import write_whole
 
 _FEWEST_NEGATIVES = 20
 _PLOT_SECONDS = 30  # between two plots of a training that is going on
@@ -109,7 +110,7 @@ class _Training:
         return xml
 
     def _plot(self) -> None:
-        write_file(self._folder.path / PLOT, plot(self._records))
+        write_whole(self._folder.path / PLOT, plot(self._records))
         self._plotted = time.monotonic()
 
     def _complete(self) -> bool:

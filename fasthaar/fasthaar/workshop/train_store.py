@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from fasthaar.workshop import WorkshopError
 from fasthaar.workshop.boost import Stage, Tree
 from fasthaar.workshop.features import FeatureSet
 from fasthaar.workshop.train_core import Split
+from fasthaar.workshop.whole import write_whole
 
 CASCADE, LOG, PLOT = "cascade.xml", "log.jsonl", "training.png"
 _PARAMETERS, _LOCK = "training.json", ".lock"
@@ -78,7 +78,7 @@ def open_folder(path: Path, parameters: dict[str, Any]) -> Iterator[Folder]:
         if meta.exists():
             _refuse_other(path, _read_json(meta), wanted)
         else:
-            write_file(meta, _json(wanted))
+            write_whole(meta, _json(wanted))
         yield Folder(path, hashlib.sha256(_json(wanted)).hexdigest()[:16])
 
 
@@ -115,37 +115,17 @@ class Folder:
             OSError: there is no room, or the folder cannot be written to; all that was saved before is still there.
         """
         last = len(records) - 1
-        write_file(self._stage_file(last), _json({"training": self._training, **_plain(records[last])}))
+        write_whole(self._stage_file(last), _json({"training": self._training, **_plain(records[last])}))
         self.write_results(records, cascade)
 
     def write_results(self, records: Sequence[StageRecord], cascade: bytes) -> None:
         """Write the cascade and the log."""
-        write_file(self.path / CASCADE, cascade)
+        write_whole(self.path / CASCADE, cascade)
         lines = (json.dumps({"stage": number, **_summary(record)}) for number, record in enumerate(records, 1))
-        write_file(self.path / LOG, "".join(f"{line}\n" for line in lines).encode())
+        write_whole(self.path / LOG, "".join(f"{line}\n" for line in lines).encode())
 
     def _stage_file(self, number: int) -> Path:
         return self.path / f"stage-{number + 1:02}.json"
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file in one step: under its name is what was there before, or all of the data.
-
-    Raises:
-        OSError: it names the file; nothing is left of the attempt.
-    """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            with fresh.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def cascade_of(stages: Sequence[Stage], features: FeatureSet) -> Cascade:

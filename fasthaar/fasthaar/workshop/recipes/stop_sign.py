@@ -66,7 +66,7 @@ class StopSign:
         night = rng.random() < 0.15
         picture *= np.float32(rng.uniform(0.15, 0.5) if night else 1)
         for _ in range(int(rng.choice((1, 2, 3), p=(0.75, 0.2, 0.05)))):
-            px = float(np.exp(rng.uniform(np.log(24), np.log(height * 0.5))))
+            px = float(np.exp(rng.uniform(np.log(24), np.log(min(width, height) * 0.5))))
             center = (float(rng.uniform(px * 0.6, width - px * 0.6)), float(rng.uniform(px * 0.6, height - px * 0.8)))
             if any(abs(center[0] - x - w / 2) < w + px for x, _, w, _ in boxes):  # its pole would stand before it
                 continue
