@@ -25,8 +25,11 @@ made_blueprint = Blueprint("videos_made", __name__, url_prefix="/api/v1/jobs")
 for _blueprint in (blueprint, made_blueprint):
     _blueprint.before_request(require_key)
     _blueprint.before_request(refuse_unknown_parameters)
-# A browser shows a video that is opened by its address in a page of its own making, which plays it from there.
-_PLAYABLE = "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+# A browser shows a video that is opened by its address in a page of its own making, which fetches it from its own
+# origin. No script runs there.
+_PLAYABLE = (
+    "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox allow-same-origin"
+)
 
 
 @blueprint.post("/video")
