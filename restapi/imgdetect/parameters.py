@@ -149,8 +149,8 @@ class JobParameters(UploadParameters):
     callback_url: CallbackUrl = None
 
 
-class VideoParameters(DetectParameters):
-    """The parameters of a video."""
+class VideoParameters(JobParameters):
+    """The parameters of a video, which is always done later."""
 
     every: Annotated[int, Field(ge=1, le=MAX_EVERY)] = 1
     annotate: bool = True

@@ -127,10 +127,13 @@ class Reader:
         first_ms, last_ms, number = None, -math.inf, 0
         step_ms = float(1000 / self.rate)
         size_wh: tuple[int, int] | None = None
+        orientation = 1
         for decoded in self._decoded():
             self._must_fit(decoded.width, decoded.height)
-            orientation = _orientation(decoded)
             if size_wh is None:
+                # Of the first one only: it is the container's, and a frame that was asked for it lives on in a cycle
+                # until the collector comes by; with large frames that would be too late.
+                orientation = _orientation(decoded)
                 stored = decoded.width, decoded.height
                 size_wh = stored if orientation < 5 else stored[::-1]
             time_ms = last_ms + step_ms if decoded.pts is None or decoded.time is None else decoded.time * 1000

@@ -204,7 +204,7 @@ class SignalTest(FaultTest):
             self.assertRowsAndFilesAgree(server)
 
     def test_a_job_that_runs_when_the_server_is_told_to_stop_is_finished_and_the_next_is_kept(self):
-        with self.serving() as server:
+        with self.serving(QUEUE_URL="threads:?workers=1") as server:
             for data in (picture(), jpeg()):
                 accepted = self.post(server, data, headers={"Prefer": "respond-async"}, **SLOWER)
                 self.assertEqual(accepted.status_code, 202, accepted.text)

@@ -1,4 +1,4 @@
-"""Runs jobs in threads of this process: `threads:?workers=1&max_waiting=1000&close_seconds=30`."""
+"""Runs jobs in threads of this process: `threads:?workers=2&max_waiting=1000&close_seconds=30`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def create(target: str, parameters: dict[str, str], run: Callable[[str], None]) 
     """A queue in memory with its own threads, which `work` starts.
 
     Args:
-        parameters: `workers`, jobs at once (1); `max_waiting`, ids in the line (1000); `close_seconds`, how long
-            `close` waits for running jobs (30).
+        parameters: `workers`, jobs at once (2, so that a long one leaves room); `max_waiting`, ids in the line (1000);
+            `close_seconds`, how long `close` waits for running jobs (30).
         run: does the job of an id and never raises.
     Raises:
         ValueError: a target or an unknown or wrong parameter.
@@ -27,7 +27,7 @@ def create(target: str, parameters: dict[str, str], run: Callable[[str], None]) 
     refuse_unknown(parameters, "workers", "max_waiting", "close_seconds")
     if target:
         raise ValueError(f"the thread queue takes no target, but was given {target!r}")
-    workers = int(parameters.get("workers", 1))
+    workers = int(parameters.get("workers", 2))
     max_waiting = int(parameters.get("max_waiting", 1000))
     close_seconds = float(parameters.get("close_seconds", 30))
     if not 1 <= workers <= 64 or max_waiting < 1 or not 0 < close_seconds < float("inf"):
