@@ -155,7 +155,6 @@ class VideoParameters(JobParameters):
     every: Annotated[int, Field(ge=1, le=MAX_EVERY)] = 1
     annotate: bool = True
     keep_original: bool = False
-    callback_url: CallbackUrl = None
 
     def video_options(self, default_detector: str, min_scale_factor: float) -> VideoOptions:
         """The options of the core; raises as `options`."""
