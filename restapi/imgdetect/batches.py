@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -19,11 +21,12 @@ from imgdetect.detection import DetectOptions, Job, Record, clean_filename
 from imgdetect.errors import Conflict, InvalidRequest, NotFound, Problem, UnsupportedImage, UploadTooLarge
 from imgdetect.headers import ACCEPTED
 from imgdetect.jobs import Jobs, new_job
-from imgdetect.records import Idempotency
+from imgdetect.records import Idempotency, Original
 from imgdetect.service import DetectionService
 
 _PAGE = 100
 _PIECE_BYTES = 1 << 16
+_WRITERS = 4
 
 
 class Source(NamedTuple):
@@ -90,8 +93,7 @@ class Batches:
         )
         children: list[Job] = []
         try:
-            for position, source in enumerate(sources):
-                children.append(self._taken_in(parent, position, source, asked))
+            self._take_in(parent, sources, asked, children)
             if all(child.problem and child.problem["code"] == UnsupportedImage.slug for child in children):
                 raise UnsupportedImage("None of the files is an image of an accepted type.", accepted=list(ACCEPTED))
         except BaseException:
@@ -133,8 +135,22 @@ class Batches:
             raise InvalidRequest.field("detector", problem.detail) from None
         detector.resolve(options)
 
-    def _taken_in(self, parent: Job, position: int, source: Source, asked: Asked) -> Job:
-        """One picture, stored; a broken one has ended already, with its problem."""
+    def _take_in(self, parent: Job, sources: Sequence[Source], asked: Asked, children: list[Job]) -> None:
+        """Measure and store every picture; `children` has what may be stored already whenever this raises."""
+        with ThreadPoolExecutor(_WRITERS, "batch") as writers:  # a disk and a store are slow to confirm, not busy
+            writing: deque[Future[None]] = deque()
+            for position, source in enumerate(sources):
+                child, original = self._measured(parent, position, source, asked)
+                children.append(child)
+                if original:
+                    writing.append(writers.submit(original.write))
+                if len(writing) > _WRITERS:  # no more of them in memory than that
+                    writing.popleft().result()
+            for written in writing:
+                written.result()
+
+    def _measured(self, parent: Job, position: int, source: Source, asked: Asked) -> tuple[Job, Original | None]:
+        """One picture, and where it is to be stored; a broken one has ended already, with its problem."""
         fields = {
             "parent_id": parent.id,
             "position": position,
@@ -150,10 +166,9 @@ class Batches:
                 raise
             metrics.jobs_total.labels("failed").inc()
             ended = new_job(parent.owner, media_type="", original_key=None, problem=problem.document(), **fields)
-            return replace(ended, state="failed", finished_at=ended.created_at)
+            return replace(ended, state="failed", finished_at=ended.created_at), None
         original = self._service.records.new_original(upload)
-        original.write()
-        return new_job(parent.owner, media_type=upload.media_type, original_key=original.key, **fields)
+        return new_job(parent.owner, media_type=upload.media_type, original_key=original.key, **fields), original
 
     def _batch(self, job_id: str, owner: str) -> Job:
         job = self._jobs.get(job_id, owner)

@@ -286,7 +286,7 @@ class BatchesTest(BatchCase):
     def test_a_storage_that_fails_in_the_middle_keeps_nothing(self):
         before = self.files()
         put = self.service.storage.put
-        answers = [put, put, BackendUnavailable()]
+        answers = [put, put, BackendUnavailable(), BackendUnavailable()]
 
         def fail_at_the_third(*arguments):
             answer = answers.pop(0)
