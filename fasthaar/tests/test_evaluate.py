@@ -178,8 +178,8 @@ class EvaluateTest(unittest.TestCase):
             code, _, error = run("evaluate", cascade, labels, "--pictures", PHOTOGRAPHS)
             self.assertEqual(code, 2)
             self.assertIn(expected, error)
-        for asked in (("--iou", 0), ("--sizes", "9,3"), ("--min-size", "20"), ("--min-neighbors", 0)):
-            self.assertEqual(self.evaluate(*asked)[0], 2)
+        for asked in ("--iou 0", "--iou nan", "--margin nan", "--sizes 9,3", "--min-size 20", "--min-neighbors 0"):
+            self.assertEqual(self.evaluate(*asked.split())[0], 2)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ from fasthaar.workshop.judging import (
     load_picture,
     scores,
 )
-from fasthaar.workshop.samples import LABELS, SizeType, options
+from fasthaar.workshop.option_types import Real, SizeType, options
+from fasthaar.workshop.samples import LABELS
 from fasthaar.workshop.whole import write_whole
 
 # What the curve is made of: single candidates are not joined to rectangles.
@@ -66,14 +67,14 @@ JUDGED = options(
         "--iou",
         default=0.5,
         show_default=True,
-        type=click.FloatRange(0, 1, min_open=True),
+        type=Real(0, 1, min_open=True),
         help="Overlap with a labelled box from which on it is found.",
     ),
     click.option(
         "--margin",
         default=0.0,
         show_default=True,
-        type=click.FloatRange(-0.4, 2),
+        type=Real(-0.4, 2),
         help="That the samples were made with.",
     ),
     click.option(
@@ -81,7 +82,7 @@ JUDGED = options(
         "least_px",
         default=0.0,
         show_default=True,
-        type=click.FloatRange(0),
+        type=Real(0),
         help="Smaller objects need not be found, pixels when looked at.",
     ),
 )
@@ -90,9 +91,7 @@ JUDGED = options(
 @click.command()
 @click.argument("cascade", type=_PATH)
 @click.argument("source", type=_PATH)
-@click.option(
-    "--scale-factor", default=1.1, show_default=True, type=click.FloatRange(1.0001, 10), help="As in detectMultiScale."
-)
+@click.option("--scale-factor", default=1.1, show_default=True, type=Real(1.0001, 10), help="As in detectMultiScale.")
 @click.option(
     "--min-neighbors", default=3, show_default=True, type=click.IntRange(1, 1000), help="As in detectMultiScale."
 )

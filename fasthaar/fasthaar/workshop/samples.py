@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,60 +10,13 @@ import click
 
 from fasthaar._cascade import SIDE_RANGE
 from fasthaar.workshop.effects import Size
+from fasthaar.workshop.option_types import ColourType, Real, SizeType, options
 
 _PATH = click.Path(path_type=Path)
 _CORES = len(os.sched_getaffinity(0))
 
 
-class SizeType(click.ParamType[Size]):
-    """WIDTHxHEIGHT in pixels."""
-
-    name = "WxH"
-
-    def __init__(self, least: int, most: int) -> None:
-        """Sides that are allowed."""
-        self.least, self.most = least, most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Size:
-        """A pair of sides."""
-        if isinstance(value, tuple):
-            return value
-        sides = str(value).lower().split("x")
-        if len(sides) != 2 or not all(side.isdecimal() and self.least <= int(side) <= self.most for side in sides):
-            self.fail(f"{value!r} should be WIDTHxHEIGHT, {self.least} to {self.most} pixels each", param, ctx)
-        return int(sides[0]), int(sides[1])
-
-
 WINDOW = SizeType(*SIDE_RANGE)
-
-
-class ColourType(click.ParamType[tuple[int, int, int]]):
-    """RRGGBB, hexadecimal."""
-
-    name = "RRGGBB"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int, int]:
-        """Red, green, blue."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            if len(value) != 6:
-                raise ValueError
-            red, green, blue = bytes.fromhex(value)
-        except ValueError:
-            self.fail(f"{value!r} should be RRGGBB, as 00ff00 for green", param, ctx)
-        return red, green, blue
-
-
-def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Several options as one decorator."""
-
-    def add(function: Any) -> Any:
-        for decorate in reversed(decorators):
-            function = decorate(function)
-        return function
-
-    return add
 
 
 LABELS = options(
@@ -86,11 +38,9 @@ _RENDERED = options(
         type=click.IntRange(0, 255),
     ),
     click.option("--backgrounds", type=_PATH, help="Folder of pictures without the object.  [default: drawn streets]"),
-    click.option(
-        "--yaw", default=35.0, show_default=True, help="Of templates, at most; degrees.", type=click.FloatRange(0, 70)
-    ),
-    click.option("--pitch", default=15.0, show_default=True, help="As --yaw.", type=click.FloatRange(0, 70)),
-    click.option("--roll", default=8.0, show_default=True, help="As --yaw.", type=click.FloatRange(0, 180)),
+    click.option("--yaw", default=35.0, show_default=True, help="Of templates, at most; degrees.", type=Real(0, 70)),
+    click.option("--pitch", default=15.0, show_default=True, help="As --yaw.", type=Real(0, 70)),
+    click.option("--roll", default=8.0, show_default=True, help="As --yaw.", type=Real(0, 180)),
 )
 _RUN = options(
     click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed, the same files."),
@@ -111,14 +61,14 @@ _CUT = options(
         "--margin",
         default=0.06,
         show_default=True,
-        type=click.FloatRange(-0.4, 2),
+        type=Real(-0.4, 2),
         help="Around the box on each side, in parts of it.",
     ),
     click.option(
         "--jitter",
         default=0.02,
         show_default=True,
-        type=click.FloatRange(0, 0.3),
+        type=Real(0, 0.3),
         help="Deviation of place and size, in parts of the window.",
     ),
 )

@@ -27,6 +27,7 @@ from fasthaar.workshop.judging import (
     load_picture,
     scores,
 )
+from fasthaar.workshop.option_types import Real
 from fasthaar.workshop.whole import write_whole
 
 GOALS = ("f1", "recall", "precision")
@@ -77,7 +78,7 @@ class Setting:
 @click.option(
     "--limit",
     "limit_ms",
-    type=click.FloatRange(0, min_open=True),
+    type=Real(0, min_open=True),
     help="Milliseconds for a picture in the mean, at most.",
 )
 @click.option("--goal", type=click.Choice(GOALS), default="f1", show_default=True, help="What to have most of.")
