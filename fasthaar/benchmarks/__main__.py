@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 
-from benchmarks import resources, speed
+from benchmarks import resources, speed, training
 
 SECTIONS = {
     "speed": "every cascade on two photographs, one thread",
@@ -19,6 +19,7 @@ SECTIONS = {
     "threads": "two threads beside one",
     "memory": "peak memory of a detection",
     "load": "loading a cascade",
+    "training": "stages and trees",
 }
 
 
@@ -45,7 +46,8 @@ def measure(sections: list[str], rounds: int) -> None:
     speed.print_machine()
     for section in sections:
         print(f"\n### {section}: {SECTIONS[section]}\n", flush=True)
-        getattr(resources if section in {"threads", "memory", "load"} else speed, section)(rounds)
+        module = next(module for module in (speed, resources, training) if hasattr(module, section))
+        getattr(module, section)(rounds)
 
 
 if __name__ == "__main__":

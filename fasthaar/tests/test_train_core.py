@@ -92,6 +92,14 @@ class FeatureSets(unittest.TestCase):
             [bool(feature_set(kind, (12, 12)).tilted.any()) for kind in KINDS], [False, False, True, False]
         )
 
+    def test_some_of_them_are_those_of_their_numbers(self) -> None:
+        features = feature_set("ALL", (12, 12))
+        numbers = np.array([3, 700, 4000], np.int32)
+        pixels = some_samples(10)
+        some, everything = Samples(pixels, features.take(numbers)), Samples(pixels, features)
+        for place, number in enumerate(numbers.tolist()):
+            np.testing.assert_array_equal(some.values(place), everything.values(number))
+
 
 class Values(unittest.TestCase):
     def test_samples_are_divided_as_the_detector_and_opencv_divide_windows(self) -> None:

@@ -45,7 +45,8 @@ class StageRules:
         booster: how samples are weighted and leaves are valued.
         max_depth: of a tree, 1 (a stump) to 4.
         hold_out: share of the positives that trees do not learn from: they set the thresholds. 0 to 0.5.
-        min_hit_rate: share of the positives that has to pass, above 0, at most 1.
+        min_hit_rate: share of the positives that has to pass each stage, above 0, at most 1; what one stage does not
+            lose of it, a later one may.
         max_false_alarm: share of the negatives that may pass, above 0, below 1.
         max_weak: most trees.
         trim: share of the weight that is looked at, above 0, at most 1: samples that weigh least are left out.
@@ -56,7 +57,7 @@ class StageRules:
     booster: Booster = "gentle"
     max_depth: int = 1
     hold_out: float = 0.2
-    min_hit_rate: float = 0.995
+    min_hit_rate: float = 0.998
     max_false_alarm: float = 0.5
     max_weak: int = 100
     trim: float = 0.95
@@ -86,11 +87,18 @@ def passes(sums: Floats, threshold: float) -> Bits:
 
 @dataclass(frozen=True)
 class Counts:
-    """How the samples of a stage lie in memory: positives, then negatives, then the held-out positives."""
+    """How the samples of a stage lie in memory: positives, then negatives, then the held-out positives.
+
+    Attributes:
+        positives, negatives: at least one each.
+        held_out: these decide about the threshold, where there are any; trees know the others too well.
+        misses: how many of those that decide may fail.
+    """
 
     positives: int
     negatives: int
-    held_out: int = 0
+    held_out: int
+    misses: int
 
     @property
     def learned(self) -> int:
@@ -109,8 +117,7 @@ def train_stage(
 
     Args:
         samples: in the order of `counts`.
-        counts: how many of each; at least one positive and one negative. Where there are held-out positives, these
-            decide about the threshold, as trees know the others too well.
+        counts: how many of each.
         rules: what to reach.
         rng: draws features.
         progress: told after each tree how many there are, and the false alarm rate.
@@ -136,7 +143,7 @@ def train_stage(
         tree, values = weights.learn(*grown)
         trees.append(tree)
         sums += values
-        threshold = _threshold(sums[deciding], rules.min_hit_rate)
+        threshold = _threshold(sums[deciding], counts.misses)
         false_alarm = float(passes(sums[negatives], threshold).mean())
         progress(len(trees), false_alarm)
     if not trees:
@@ -152,11 +159,9 @@ def draw(features: int, count: int | None, rng: np.random.Generator) -> NDArray[
     return np.sort(rng.choice(features, count, replace=False)).astype(np.int32)
 
 
-def _threshold(sums: Floats, min_hit_rate: float) -> float:
-    """The highest one that enough of the positives reach, as a float32."""
-    ordered = np.sort(sums)
-    # A rate such as 0.995 is a little more or less in binary; a product that should be whole must not become one less.
-    wanted = float(ordered[int((1 - min_hit_rate) * len(ordered) + 1e-9)])
+def _threshold(sums: Floats, misses: int) -> float:
+    """The highest one that all but so many of the samples reach, as a float32."""
+    wanted = float(np.sort(sums)[min(misses, len(sums) - 1)])
     threshold = np.float32(wanted)
     return float(threshold if threshold <= wanted else np.nextafter(threshold, np.float32(-np.inf)))
 

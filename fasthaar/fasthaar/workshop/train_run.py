@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,16 +136,13 @@ class _Training:
         number = len(self._records) + 1
         began = time.monotonic()
         cascade = self._xml() if self._records else write(cascade_of([_EVERYTHING], self._features))
-        positives, deciding = (
-            kept[passing(cascade, kept, self._plan.threads)] for kept in (self._samples, self._deciding)
-        )
-        positives = positives[: self._plan.positives]
+        positives, deciding, misses = self._positives(cascade, number)
         mined = self._mine(cascade, number)
         if self._ends(mined, number):
             return False
         boosting = time.monotonic()
         try:
-            record = self._boost(positives, mined, deciding, number)
+            record = self._boost(positives, mined, deciding, misses, number)
         except NothingToTell:
             self._end(number, "no feature tells the remaining samples apart")
             return False
@@ -157,9 +155,28 @@ class _Training:
         self._records.append(record)
         self._folder.save(self._records, xml)
         _say(number, record)
+        if record.stage.false_alarm > self._plan.rules.max_false_alarm:
+            click.echo(
+                f"stage {number} needs more weak classifiers than --max-weak, or may lose more by --min-hit-rate"
+            )
         if time.monotonic() - self._plotted > _PLOT_SECONDS:
             self._plot()
         return True
+
+    def _positives(self, cascade: bytes, number: int) -> tuple[Pixels, Pixels, int]:
+        """The positives to learn from, those that decide about the threshold, and how many of the latter may fail."""
+        learned, deciding = (
+            kept[passing(cascade, kept, self._plan.threads)] if len(kept) else kept
+            for kept in (self._samples, self._deciding)
+        )
+        if not len(learned):
+            raise WorkshopError("no sample passes the stages that there are; train with a higher hit rate")
+        used = learned[: self._plan.positives]
+        everyone, left = (self._deciding, deciding) if len(deciding) else (self._samples, learned)
+        # What all stages together may lose, less what those before have lost.
+        may_fail = (1 - self._plan.rules.min_hit_rate**number) * len(everyone) - (len(everyone) - len(left))
+        share = 1 if len(deciding) else len(used) / len(learned)
+        return used, deciding, max(0, math.floor(may_fail * share + 1e-9))
 
     def _mine(self, cascade: bytes, number: int) -> Mined:
         with _bar(f"stage {number}: negatives", self._plan.negatives) as bar:
@@ -184,7 +201,7 @@ class _Training:
             raise WorkshopError(f"no stage could be trained: {why}")
         click.echo(f"done after stage {number - 1}: {why}")
 
-    def _boost(self, positives: Pixels, mined: Mined, deciding: Pixels, number: int) -> StageRecord:
+    def _boost(self, positives: Pixels, mined: Mined, deciding: Pixels, misses: int, number: int) -> StageRecord:
         plan = self._plan
         pixels = np.concatenate([positives, mined.pixels, deciding])
         window = self._features.window_wh
@@ -203,7 +220,7 @@ class _Training:
                 _advance(bar, trees)
 
             stage, passed = train_stage(
-                samples, Counts(len(positives), len(mined.pixels), len(deciding)), plan.rules, rng, progress
+                samples, Counts(len(positives), len(mined.pixels), len(deciding), misses), plan.rules, rng, progress
             )
         if drawn is not None:
             stage = _renumbered(stage, drawn)
