@@ -7,6 +7,7 @@ children    of the consumer: each does one job at a time, and shares the nursery
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -33,6 +34,7 @@ log = logs.get_logger(__name__)
 # What a job takes besides waiting for a slot and the look itself: the storage, the database.
 _BESIDES_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
+_PR_SET_PDEATHSIG = 1
 
 
 def consumer_module(settings: Settings) -> tuple[ModuleType, BackendUrl]:
@@ -54,6 +56,8 @@ def consumer_module(settings: Settings) -> tuple[ModuleType, BackendUrl]:
 def consume(concurrency: int) -> None:
     """The life of the consumer."""
     worker = os.getppid()
+    # It outlives a worker that is killed for as long as the jobs at hand need. (Celery's own function for this kills.)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     tempfile.tempdir = config.metrics_dir()  # what it leaves behind when it is killed is removed by the worker
     settings = worker_settings(config.load(), concurrency)
     logs.configure(settings.log_format, settings.log_level)

@@ -264,7 +264,6 @@ def serve(
     signals.worker_ready.connect(_hush, weak=False)
     signals.worker_process_init.connect(child.prepare, weak=False)
     signals.worker_shutting_down.connect(stopping, weak=False)
-    platforms.set_pdeathsig("SIGTERM")
     worker.start()
     return int(worker.exitcode or 0)
 
