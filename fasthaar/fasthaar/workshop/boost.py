@@ -135,14 +135,18 @@ def train_stage(
     sums = np.zeros(samples.count)
     trees: list[Tree] = []
     threshold, false_alarm = 0.0, 1.0
+    spent: list[int] = []
     while len(trees) < rules.max_weak and false_alarm > rules.max_false_alarm:
-        candidates = draw(len(samples.features.rects), rules.features_per_round, rng)
+        candidates = _without(spent, draw(len(samples.features.rects), rules.features_per_round, rng), samples)
         grown = _grow(samples, weights, rules, candidates)
         if grown is None:
             break
         tree, values = weights.learn(*grown)
         trees.append(tree)
         sums += values
+        if weights.all_right(values):
+            # All weights change alike, so the next tree would be the same, and teach nothing about other samples.
+            spent += (split.feature for split in tree.splits)
         threshold = _threshold(sums[deciding], counts.misses)
         false_alarm = float(passes(sums[negatives], threshold).mean())
         progress(len(trees), false_alarm)
@@ -157,6 +161,13 @@ def draw(features: int, count: int | None, rng: np.random.Generator) -> NDArray[
     if count is None or count >= features:
         return None
     return np.sort(rng.choice(features, count, replace=False)).astype(np.int32)
+
+
+def _without(spent: list[int], drawn: NDArray[np.int32] | None, samples: Samples) -> NDArray[np.int32] | None:
+    if not spent:
+        return drawn
+    everything = np.arange(len(samples.features.rects), dtype=np.int32) if drawn is None else drawn
+    return np.setdiff1d(everything, spent)
 
 
 def _threshold(sums: Floats, misses: int) -> float:
@@ -211,6 +222,10 @@ class _Weights:
         self.weights /= self.weights.sum()
         return tree, values
 
+    def all_right(self, values: Floats) -> bool:
+        """Whether what a tree says about every sample has the right sign."""
+        return bool(np.all(self._labels * values[: len(self._labels)] > 0))
+
     def heaviest(self, share: float) -> Bits:
         """The samples that together have this share of the weight, those that weigh least left out."""
         ordered = np.sort(self.weights)
@@ -228,6 +243,8 @@ def _grow(
     samples: Samples, weights: _Weights, rules: StageRules, candidates: NDArray[np.int32] | None
 ) -> tuple[Tree, Floats] | None:
     """A tree, and what it says about every sample; None where no feature is worth a split."""
+    if candidates is not None and not len(candidates):
+        return None
     looked_at = weights.heaviest(rules.trim)
     products = weights.weights * weights.targets
     values = np.zeros(samples.count)

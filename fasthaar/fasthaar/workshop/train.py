@@ -40,7 +40,7 @@ _CORES = min(64, len(os.sched_getaffinity(0)))
 @click.argument("samples", type=click.Path(path_type=Path))
 @click.argument("negatives", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for stages and the cascade.")
-@click.option("--validation", type=click.Path(path_type=Path), help="Held-out samples, for the curve only.")
+@click.option("--validation", type=click.Path(path_type=Path), help="More samples, only to measure with.")
 @click.option("--width", type=_SIDE, help="Of the window; for a .vec file.  [default: 24, or as the .npz]")
 @click.option("--height", type=_SIDE, help="Of the window; for a .vec file.  [default: 24, or as the .npz]")
 @click.option(

@@ -29,6 +29,7 @@ from fasthaar.workshop.train_store import PLOT, Folder, StageRecord, cascade_of,
 from fasthaar.workshop.whole import write_whole
 
 _FEWEST_NEGATIVES = 20
+_USELESS = 0.95  # a stage that lets more windows pass than this is none
 _PLOT_SECONDS = 30  # between two plots of a training that is going on
 # What comes before the first stage: every window passes that the detector looks at.
 _EVERYTHING = Stage((Tree((0,), (-1,), (Split(0, 0.0, (0,) * 8, 0.0),), (1.0, 1.0)),), 0.0, 1.0, 1.0)
@@ -146,6 +147,13 @@ class _Training:
         except NothingToTell:
             self._end(number, "no feature tells the remaining samples apart")
             return False
+        if record.stage.false_alarm > max(_USELESS, self._plan.rules.max_false_alarm):
+            self._end(
+                number,
+                f"stage {number} would let {record.stage.false_alarm:.2f} of the windows pass, with "
+                f"{len(record.stage.trees)} weak classifiers; more samples help, or a lower --min-hit-rate",
+            )
+            return False
         xml = self._xml(record)
         record = replace(
             record,
@@ -155,10 +163,6 @@ class _Training:
         self._records.append(record)
         self._folder.save(self._records, xml)
         _say(number, record)
-        if record.stage.false_alarm > self._plan.rules.max_false_alarm:
-            click.echo(
-                f"stage {number} needs more weak classifiers than --max-weak, or may lose more by --min-hit-rate"
-            )
         if time.monotonic() - self._plotted > _PLOT_SECONDS:
             self._plot()
         return True
@@ -272,7 +276,7 @@ def _parameters(plan: Plan, samples: Pixels, negatives: Negatives) -> dict[str, 
 
 def _say(number: int, record: StageRecord) -> None:
     stage = record.stage
-    held_out = "" if record.held_out is None else f", {record.held_out:.4f} of the held-out samples pass"
+    held_out = "" if record.held_out is None else f", {record.held_out:.4f} of the validation samples pass"
     click.echo(
         f"stage {number}: {len(stage.trees)} weak classifiers, hit rate {stage.hit_rate:.4f}, false alarm "
         f"{stage.false_alarm:.4f}, overall {record.rate * stage.false_alarm:.3g}{held_out} "
