@@ -127,7 +127,7 @@ class InlineQueueTest(OnceAtATimeContract, unittest.TestCase):
 
 class ThreadQueueTest(OnceAtATimeContract, unittest.TestCase):
     def create(self, run, **parameters):
-        return threads.create("", parameters, run)
+        return threads.create("", {"workers": "1"} | parameters, run)
 
     def make(self, **parameters):
         """Another queue than the contract's."""
