@@ -53,6 +53,9 @@ class Settings(BaseSettings):
         "memory:", description="Cache of results: memory:?max_bytes=N&ttl_seconds=N, redis://HOST:PORT/DB, or none:"
     )
     default_detector: str = Field("face", description="Detector of a request that names none")
+    deepstack_detector: str = Field(
+        "", description="Detector of /v1/vision/detection, for DeepStack's clients; empty: the default detector"
+    )
     cascades_dir: Path | None = Field(None, description="Folder of your own cascades: NAME.xml becomes detector NAME")
     models_dir: Path | None = Field(
         None, description="Folder of 'imgdetect models': each is a detector; empty: models in the data folder"

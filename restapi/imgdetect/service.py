@@ -75,10 +75,11 @@ def detector_urls(settings: Settings) -> dict[str, str]:
                 f"IMGDETECT_DETECTORS: {entry!r} is not NAME=URL, for example sign=haar:/cascades/sign.xml"
             )
         urls[name] = url
-    if settings.default_detector not in urls:
+    chosen = {"DEFAULT_DETECTOR": settings.default_detector, "DEEPSTACK_DETECTOR": settings.deepstack_detector}
+    if missing := [setting for setting, name in chosen.items() if name and name not in urls]:
         known = ", ".join(sorted(urls))
         raise ValueError(
-            f"IMGDETECT_DEFAULT_DETECTOR: there is no detector {settings.default_detector!r}; known: {known}"
+            "\n".join(f"IMGDETECT_{one}: there is no detector {chosen[one]!r}; known: {known}" for one in missing)
         )
     return urls
 
@@ -95,10 +96,15 @@ def create_detectors(settings: Settings) -> dict[str, Detector]:
     """Every detector by name.
 
     Raises:
-        ValueError: one of them is not there or broken.
+        ValueError: one of them is not there or broken, or does not do what a setting wants it for.
     """
     urls = detector_urls(settings).items()
-    return {name: detectors.create(name, url, working_pixels=settings.working_pixels) for name, url in urls}
+    made = {name: detectors.create(name, url, working_pixels=settings.working_pixels) for name, url in urls}
+    if settings.deepstack_detector and made[settings.deepstack_detector].task == "classification":
+        raise ValueError(
+            f"IMGDETECT_DEEPSTACK_DETECTOR: {settings.deepstack_detector} names classes and finds no objects"
+        )
+    return made
 
 
 def _backends(settings: Settings) -> tuple[Storage, Database, Cache]:

@@ -124,7 +124,8 @@ def _undocumented(response: Any, template: str | None) -> Iterator[str]:
         yield f"status {response.status_code} of something that the contract does not have; expected {expected}"
     if response.status_code == 405 and "Allow" not in response.headers:
         yield "405 has no Allow header"
-    yield from _content_faults(response, resolved({"$ref": "#/components/responses/OtherProblem"}), "get")
+    known = next(iter(contract()["paths"][template].values()))["responses"]["default"] if template else None
+    yield from _content_faults(response, resolved(known or {"$ref": "#/components/responses/OtherProblem"}), "get")
 
 
 def _header_faults(response: Any, answer: dict[str, Any]) -> Iterator[str]:

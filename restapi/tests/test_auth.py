@@ -5,10 +5,12 @@ import unittest
 from structlog.testing import capture_logs
 
 from imgdetect import config
+from imgdetect.web import dialects
 from tests.app import API, AppTest, jpeg
 
 ALICE, ALICE_ENTRY = config.make_api_key("alice")
 BOB, BOB_ENTRY = config.make_api_key("bob")
+DIALECTS = {dialect.blueprint.name for dialect in dialects.DIALECTS}  # they have tests of their own
 
 
 class KeysTest(AppTest):
@@ -17,7 +19,7 @@ class KeysTest(AppTest):
     def routes(self):
         """A method and path for every route of the API."""
         for rule in self.app.url_map.iter_rules():
-            if rule.rule.startswith("/api/"):
+            if rule.rule.startswith("/api/") and rule.endpoint.partition(".")[0] not in DIALECTS:
                 values = {name: 0 if name == "n" else "a" * 32 for name in rule.arguments}
                 path = self.app.url_map.bind("localhost").build(rule.endpoint, values)
                 for method in sorted(rule.methods - {"OPTIONS"}):

@@ -18,7 +18,7 @@ from imgdetect.errors import NotFound
 from imgdetect.housekeeping import Housekeeping
 from imgdetect.jobs import Jobs
 from imgdetect.service import DetectionService
-from imgdetect.web import api, batches, bodies, detectors, docs, operations, pages, problems, videos
+from imgdetect.web import api, batches, bodies, detectors, dialects, docs, operations, pages, problems, videos
 from imgdetect.web.auth import Gate
 from imgdetect.web.parts import Parts
 
@@ -70,6 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(detectors.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(pages.blueprint)
+    dialects.register(app)
     docs.register(app)
     jobs.queue.work()
     app.extensions["imgdetect"].housekeeping.start()
