@@ -53,6 +53,9 @@ test: tools $(ENGINE) ## run the test suite
 	$(BIN)/python -W error -m unittest discover -s restapi/tests -t restapi
 	$(BIN)/python -W error -m unittest discover -s fasthaar/tests
 
+test-faults: tools $(ENGINE) ## kill, stop, fill and lock what the service stands on; nothing acknowledged may be lost
+	$(BIN)/python -W error -m unittest discover -s restapi/tests -t restapi -p 'test_faults*.py'
+
 lint: tools ## style, types, imports, shell, YAML, Dockerfiles, nginx
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -111,4 +114,4 @@ clean: ## remove everything that was made, except data
 	rm -rf $(VENV) build dist fasthaar/fasthaar/_fasthaar.so .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run tools test lint check parity wheel bench bench-http bench-engine up down smoke lock clean
+.PHONY: help install run tools test test-faults lint check parity wheel bench bench-http bench-engine up down smoke lock clean

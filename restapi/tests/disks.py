@@ -36,12 +36,13 @@ class SmallDisk:
 
     Args:
         mebibytes: its size.
+        files: how many files and folders it can hold; 0: as many as fit.
     """
 
-    def __init__(self, mebibytes: int) -> None:
+    def __init__(self, mebibytes: int, files: int = 0) -> None:
         self._size = mebibytes << 20
         self.folder = Path(tempfile.mkdtemp(prefix="imgdetect-disk-"))
-        self.mounted = _mount("-t", "tmpfs", "-o", f"size={self._size}", "tmpfs", self.folder)
+        self.mounted = _mount("-t", "tmpfs", "-o", f"size={self._size},nr_inodes={files}", "tmpfs", self.folder)
         self._filler = self.folder / "filler"
 
     def __enter__(self) -> SmallDisk:

@@ -5,6 +5,7 @@ import tempfile
 import unittest
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import requests
 
@@ -17,11 +18,14 @@ from tests.processes import everybody_with, until
 class FaultTest(unittest.TestCase):
     """Servers that have to be gone, with all their processes and temporary files, when they have stopped."""
 
+    options: ClassVar[tuple[str, ...]] = ()  # more of gunicorn's
+
     @contextmanager
     def serving(self, **settings):
         temporary = self.enterContext(tempfile.TemporaryDirectory(prefix="imgdetect-test-tmp-"))
         named = {f"IMGDETECT_{name}": value for name, value in settings.items()}
         server = LiveServer(**{"IMGDETECT_SLOTS": "2", "IMGDETECT_CACHE_URL": "none:", "TMPDIR": temporary} | named)
+        server.options = [*self.options]
         try:
             server.start()
             yield server

@@ -69,6 +69,32 @@ class DiskTest(FaultTest):
             self.assertEqual(requests.delete(f"{server.api}/image/{kept}", timeout=30).status_code, 200)
             self.assertEqual(self.rows(server), files())
 
+    def test_a_disk_that_holds_no_more_files_is_full_and_is_over_by_itself(self):
+        with SmallDisk(64, files=80) as disk, self.serving(STORAGE_URL=f"file:{disk.folder}/images") as server:
+            images = disk.folder / "images"
+
+            def files():
+                return sorted(path.name for path in images.rglob("*") if path.is_file())
+
+            kept = [self.post(server, jpeg()).json()["image"]["id"] for _ in range(3)]
+            if not disk.mounted:
+                disk.fill(server)
+            failed = []
+            while len(failed) < 4:  # a picture may still find room where a folder for it is there
+                answer = self.post(server, astronaut(), headers={"Prefer": "respond-async"} if failed else None)
+                if not answer.ok:
+                    failed.append(answer)
+            for answer in failed:
+                self.assertProblem(answer, 507, "storage-full")
+            self.assertTrue(until(lambda: self.query(server, "SELECT DISTINCT state FROM jobs") != [("running",)]))
+            self.assertStillUseful(server, kept[0])
+            for record in kept:
+                self.assertEqual(requests.delete(f"{server.api}/image/{record}", timeout=30).status_code, 200)
+            if not disk.mounted:
+                disk.clear(server)
+            self.assertServes(server)
+            self.assertEqual(self.rows(server), files())
+
     def test_a_full_disk_under_the_database_leaves_no_file_without_a_row(self):
         with SmallDisk(4) as disk, self.serving(DATABASE_URL=f"sqlite:///{disk.folder}/db.sqlite") as server:
             self.assertEqual(self.post(server, jpeg()).status_code, 200)

@@ -62,10 +62,10 @@ class FileStorage:
         self._synced_shards: set[str] = set()
 
     def put(self, key: str, data: bytes | BinaryIO, media_type: str) -> None:
-        """Store or replace the whole of a key."""
+        """Store or replace the whole of a key; nothing of what cannot be kept for sure is left there."""
         file = self._file(key)
         with _translated():
-            temporary, descriptor = self._open_temporary(file.parent)
+            written, descriptor = self._open_temporary(file.parent)
         try:
             try:
                 for piece in pieces(data, _PIECE_BYTES):  # an error of the stream's own is not the storage's
@@ -76,13 +76,13 @@ class FileStorage:
             finally:
                 os.close(descriptor)
             with _translated():
-                temporary.replace(file)
+                written.replace(file)
+                written = file
+                _sync_folder(file.parent)
         except BaseException:
             with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                written.unlink(missing_ok=True)
             raise
-        with _translated():
-            _sync_folder(file.parent)
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
         """A stream of the bytes start..end (end exclusive, None: to the end); the caller closes it."""
