@@ -18,7 +18,7 @@ from typing import NamedTuple
 from imgdetect import archives, documents, metrics
 from imgdetect.clock import now_us
 from imgdetect.detection import DetectOptions, Job, Record, clean_filename
-from imgdetect.errors import Conflict, InvalidRequest, NotFound, Problem, UnsupportedImage, UploadTooLarge
+from imgdetect.errors import Conflict, NotFound, Problem, UnsupportedImage, UploadTooLarge
 from imgdetect.headers import ACCEPTED
 from imgdetect.jobs import Jobs, new_job
 from imgdetect.records import Idempotency, Original
@@ -129,10 +129,7 @@ class Batches:
 
     def _must_fit(self, options: DetectOptions, owner: str) -> None:
         """Refuse at once what would be wrong with every picture."""
-        try:
-            detector, _ = self._service.detector(options.detector, owner)
-        except NotFound as problem:
-            raise InvalidRequest.field("detector", problem.detail) from None
+        detector, _ = self._service.several(options.detectors, owner)
         detector.resolve(options)
 
     def _take_in(self, parent: Job, sources: Sequence[Source], asked: Asked, children: list[Job]) -> None:

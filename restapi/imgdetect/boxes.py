@@ -257,3 +257,19 @@ class _Free:
         for edge in self._edges:
             similar &= np.abs(edge[some] - edge[others]) <= delta
         return similar
+
+
+def inside_polygon(points_xy: Array, polygon_xy: Array) -> NDArray[np.bool_]:
+    """Which points lie inside a polygon by the even-odd rule; the polygon closes itself.
+
+    Args:
+        points_xy: (N, 2).
+        polygon_xy: (M, 2), its corners in order.
+    """
+    x, y = points_xy[:, :1], points_xy[:, 1:]
+    start, end = polygon_xy, np.roll(polygon_xy, -1, axis=0)
+    crosses = (start[:, 1] > y) != (end[:, 1] > y)  # (N, M): the edge spans the height of the point
+    rise = np.where(end[:, 1] == start[:, 1], 1.0, end[:, 1] - start[:, 1])
+    at = start[:, 0] + (y - start[:, 1]) * (end[:, 0] - start[:, 0]) / rise
+    inside: NDArray[np.bool_] = np.count_nonzero(crosses & (x < at), axis=1) % 2 == 1
+    return inside

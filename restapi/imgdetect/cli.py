@@ -65,7 +65,7 @@ def _refuse(message: str) -> Any:
 
 
 _LOOKING = (
-    click.option("--detector", help="Which detector looks; 'imgdetect config' names the default."),
+    click.option("--detector", help="What looks: NAME or NAME,NAME; 'imgdetect config' names the default."),
     click.option("--scale-factor", help="Step of the image pyramid, above 1."),
     click.option("--min-neighbors", help="How many raw candidates it takes to make a detection."),
     click.option("--min-size", help="Smallest object: N or WIDTH,HEIGHT in pixels."),
@@ -78,6 +78,10 @@ _LOOKING = (
     click.option("--rotations", help="Degrees, clockwise, to turn the picture by before looking: 0,90,180,270."),
     click.option("--roi", help="Look only inside X,Y,WIDTH,HEIGHT."),
     click.option("--max-detections", help="Keep the best N."),
+    click.option("--min-area", help="Leave out boxes of fewer pixels."),
+    click.option("--max-area", help="Leave out boxes of more pixels."),
+    click.option("--mask", help="Keep boxes whose centre lies inside the polygon X,Y;X,Y;..."),
+    click.option("--class-confidence", help="Thresholds of their own: person:0.6,dog:0.4; not for cascades."),
     click.option("--style", help="boxes, blur or pixelate."),
     click.option("--label/--no-label", default=None, help="Write names beside the boxes."),
 )
@@ -102,7 +106,7 @@ def detect(files: tuple[Path, ...], as_json: bool, output: Path | None, **given:
         try:
             asked = validated(DetectParameters, _texts(given))
             options = asked.options(settings.default_detector, settings.min_scale_factor)
-            service.detector(options.detector)
+            service.several(options.detectors)
         except Problem as problem:
             _refuse(_sentence(problem))
         if output:

@@ -88,7 +88,7 @@ class DetectOptions:
     Sizes are (width, height) in pixels of the upright original, whatever size the detector works at.
     """
 
-    detector: str
+    detector: str  # a name, or several separated by commas
     scale_factor: float | None = None  # > 1
     min_neighbors: int | None = None  # >= 0
     min_size: tuple[int, int] | None = None
@@ -103,6 +103,20 @@ class DetectOptions:
     max_detections: int = 1000
     style: Style = "boxes"
     label: bool = True
+    min_area: int | None = None  # of a box, pixels; this and the next three leave out what was found
+    max_area: int | None = None
+    mask: tuple[int, ...] | None = None  # x, y, x, y, ... of a polygon; centres of boxes lie inside
+    class_confidence: dict[str, float] | None = None  # in the place of `confidence`, by class name
+
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        """The names of what looks."""
+        return tuple(self.detector.split(","))
+
+    @property
+    def has_filters(self) -> bool:
+        """Whether anything that is found may be left out."""
+        return any(f is not None for f in (self.min_area, self.max_area, self.mask, self.class_confidence))
 
     def key(self) -> str:
         """A canonical text of every option, for cache keys."""

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from imgdetect.detection import Job, Outcome, Record, Upload, UploadedCascade
+from imgdetect.detection import DetectOptions, Job, Outcome, Record, Upload, UploadedCascade
 from imgdetect.detectors import Detector
 from imgdetect.errors import InvalidRequest
 
@@ -67,6 +67,8 @@ def look_document(upload: Upload, outcome: Outcome, *, cached: bool, total_ms: f
 
 def _found(parameters: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     width, height = result["working_size_wh"]
+    # What was kept by an earlier release lacks the options that have come since.
+    parameters = asdict(DetectOptions("")) | parameters
     return {
         "detector": parameters["detector"],
         "engine": result["engine"],

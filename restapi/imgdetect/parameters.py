@@ -17,6 +17,8 @@ MAX_SIDE = 16_384
 MAX_ROTATIONS = 16
 MAX_EVERY = 1000
 MAX_CLASSES = 100
+MAX_DETECTORS = 8
+MAX_CORNERS = 100
 Model = TypeVar("Model", bound=BaseModel)
 _NUMBER = re.compile(r"-?\d{1,6}$")
 
@@ -62,6 +64,43 @@ def _classes(value: str) -> tuple[str, ...]:
     return names
 
 
+def _detectors(value: str) -> str:
+    names = [part.strip() for part in value.split(",")]
+    if len(names) > 1 and (not all(names) or len(names) > MAX_DETECTORS):
+        raise ValueError(f"should be up to {MAX_DETECTORS} names, separated by commas, such as face,cat_face")
+    if len(set(names)) != len(names):
+        raise ValueError("names the same detector twice")
+    return ",".join(names)
+
+
+def _polygon(value: str) -> tuple[int, ...]:
+    corners = value.split(";")
+    form = f"3 to {MAX_CORNERS} corners X,Y;X,Y;... in pixels, for example 0,0;640,0;320,480"
+    if not 3 <= len(corners) <= MAX_CORNERS:
+        raise ValueError(f"should be {form}")
+    points = [_numbers(corner, counts=(2,), form=form) for corner in corners]
+    (x0, y0), *others = points
+    # All corners on one line: then nothing lies inside.
+    (x1, y1) = next((point for point in others if point != points[0]), points[0])
+    if all((x1 - x0) * (y - y0) == (y1 - y0) * (x - x0) for x, y in others):
+        raise ValueError("should enclose something; its corners lie on one line")
+    return tuple(number for point in points for number in point)
+
+
+def _class_confidence(value: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for part in value.split(","):
+        name, colon, share = (text.strip() for text in part.rpartition(":"))
+        if not colon or not name or len(name) > 200 or not re.fullmatch(r"0?\.\d{1,6}|[01](\.0*)?", share):
+            raise ValueError("should be CLASS:0..1, separated by commas, for example person:0.6,dog:0.4")
+        if name in found:
+            raise ValueError("names the same class twice")
+        found[name] = float(share)
+    if len(found) > MAX_CLASSES:
+        raise ValueError(f"should name {MAX_CLASSES} classes at most")
+    return found
+
+
 def is_cascade_name(text: str) -> bool:
     """Whether an uploaded cascade may have a name."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text) is not None
@@ -95,6 +134,7 @@ def _must_fit(min_size: tuple[int, int] | None, max_size: tuple[int, int] | None
 ScaleFactor = Annotated[float | None, Field(gt=1, le=4, allow_inf_nan=False)]
 MinNeighbors = Annotated[int | None, Field(ge=0, le=1000)]
 Share = Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)]
+Area = Annotated[int | None, Field(ge=1, le=MAX_SIDE * MAX_SIDE)]
 CallbackUrl = Annotated[str | None, BeforeValidator(_callback_url)]
 SizeInPixels = Annotated[tuple[int, int] | None, BeforeValidator(_size)]
 
@@ -104,7 +144,7 @@ class DetectParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    detector: str | None = None
+    detector: Annotated[str | None, BeforeValidator(_detectors)] = None
     scale_factor: ScaleFactor = None
     min_neighbors: MinNeighbors = None
     min_size: SizeInPixels = None
@@ -119,10 +159,16 @@ class DetectParameters(BaseModel):
     max_detections: Annotated[int, Field(ge=1, le=1000)] = 1000
     style: Style = "boxes"
     label: bool = True
+    min_area: Area = None
+    max_area: Area = None
+    mask: Annotated[tuple[int, ...] | None, BeforeValidator(_polygon)] = None
+    class_confidence: Annotated[dict[str, float] | None, BeforeValidator(_class_confidence)] = None
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> DetectParameters:
         _must_fit(self.min_size, self.max_size)
+        if self.min_area and self.max_area and self.min_area > self.max_area:
+            raise ValueError("min_area is larger than max_area")
         return self
 
     def options(self, default_detector: str, min_scale_factor: float) -> DetectOptions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from imgdetect.detection import (
     VideoSummary,
 )
 from imgdetect.detectors import Detector, haar, onnx
+from imgdetect.several import Several
 from imgdetect.video_headers import VideoHeader
 
 PROCESSED_MEDIA_TYPE = "image/jpeg"
@@ -49,18 +50,18 @@ class Looker:
         self._threads = threads
         self._detectors: dict[str, Detector] = {}
 
-    def look(self, data: bytes, options: DetectOptions, uploaded: UploadedDetector | None = None) -> Outcome:
+    def look(self, data: bytes, options: DetectOptions, uploaded: Sequence[UploadedDetector] = ()) -> Outcome:
         """Look at one encoded image.
 
         Args:
             data: the upload, already checked by `images.read_upload`.
             options: resolved options.
-            uploaded: the detector, where it is none of the server's own.
+            uploaded: the detectors that are none of the server's own.
         Raises:
             Problem: the image cannot be read, or the options do not fit it.
         """
         timings_ms: dict[str, float] = {}
-        detector = self._chosen(options.detector, uploaded)
+        detector = self._chosen(options, uploaded)
         with timed("decode", timings_ms):
             image = images.decode(data)
         with timed("detect", timings_ms):
@@ -76,14 +77,14 @@ class Looker:
         header: VideoHeader,
         options: VideoOptions,
         limits: VideoLimits,
-        uploaded: UploadedDetector | None,
+        uploaded: Sequence[UploadedDetector],
         *files: int,
     ) -> Generator[VideoProgress, None, VideoSummary]:
         """Look at a video; see `video.watch`."""
         # FFmpeg is a heavy guest and not installed everywhere; only a child that watches a video needs it.
         from imgdetect import video  # noqa: PLC0415
 
-        return video.watch(self._chosen(options.detect.detector, uploaded), header, options, limits, *files)
+        return video.watch(self._chosen(options.detect, uploaded), header, options, limits, *files)
 
     def try_cascade(self, data: bytes) -> haar.CascadeFile:
         """Validate a cascade and try it out; returns its canonical form.
@@ -114,10 +115,9 @@ class Looker:
         """Encode an image again in another format."""
         return images.encode(images.decode(data), media_type)
 
-    def _chosen(self, name: str, uploaded: UploadedDetector | None) -> Detector:
-        if uploaded:
-            return haar.uploaded(uploaded.cascade, self._working_pixels, uploaded.xml)
-        return self._detector(name)
+    def _chosen(self, options: DetectOptions, uploaded: Sequence[UploadedDetector]) -> Detector:
+        own = {u.cascade.name: haar.uploaded(u.cascade, self._working_pixels, u.xml) for u in uploaded}
+        return Several([own[name] if name in own else self._detector(name) for name in options.detectors])
 
     def _detector(self, name: str) -> Detector:
         if name not in self._detectors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ from imgdetect.models import Models
 from imgdetect.pipeline import Looker, UploadedDetector
 from imgdetect.pool import ProcessPool
 from imgdetect.records import Idempotency, Records
+from imgdetect.several import Several
 from imgdetect.storages import Storage
 
 # Address space of a child; the largest picture that the settings can allow needs about half of it.
@@ -46,7 +47,7 @@ class Admitted(NamedTuple):
 
     detector: Detector
     options: DetectOptions  # resolved
-    cascade: UploadedCascade | None  # where the detector is one that a client uploaded
+    cascades: tuple[UploadedCascade, ...]  # of those among the detectors that a client uploaded
 
 
 class Look(NamedTuple):
@@ -75,6 +76,8 @@ def detector_urls(settings: Settings) -> dict[str, str]:
                 f"IMGDETECT_DETECTORS: {entry!r} is not NAME=URL, for example sign=haar:/cascades/sign.xml"
             )
         urls[name] = url
+    if any("," in name for name in urls):
+        raise ValueError("the name of a detector may hold no comma, which separates several of them in a request")
     chosen = {"DEFAULT_DETECTOR": settings.default_detector, "DEEPSTACK_DETECTOR": settings.deepstack_detector}
     if missing := [setting for setting, name in chosen.items() if name and name not in urls]:
         known = ", ".join(sorted(urls))
@@ -212,6 +215,18 @@ class DetectionService:
         known = [*sorted(self.detectors), *(own.cascade.name for own in self.cascades.all_of(owner))]
         raise NotFound(f"there is no detector {name[:64]!r}; known here: {', '.join(known)}")
 
+    def several(self, names: Sequence[str], owner: str = "") -> tuple[Several, tuple[UploadedCascade, ...]]:
+        """The detectors of some names as one, and the rows of those that the owner uploaded.
+
+        Raises:
+            InvalidRequest: one of them is not there.
+        """
+        try:
+            found = [self.detector(name, owner) for name in names]
+        except NotFound as problem:
+            raise InvalidRequest.field("detector", problem.detail) from None
+        return Several([detector for detector, _ in found]), tuple(cascade for _, cascade in found if cascade)
+
     def read_upload(self, data: bytes, filename: str) -> Upload:
         """Sniff and measure received bytes, without decoding them."""
         upload = images.read_upload(
@@ -230,10 +245,7 @@ class DetectionService:
 
     def admit_size(self, size_wh: tuple[int, int], options: DetectOptions, owner: str = "") -> Admitted:
         """Check that this server is willing to look at a picture of some size, width and height in pixels."""
-        try:
-            detector, cascade = self.detector(options.detector, owner)
-        except NotFound as problem:
-            raise InvalidRequest.field("detector", problem.detail) from None
+        detector, cascades = self.several(options.detectors, owner)
         options = detector.resolve(options)
         windows = detector.cost(size_wh, options)
         limit = self.settings.max_windows
@@ -242,7 +254,7 @@ class DetectionService:
                 f"These parameters ask for about {windows:,} windows on this image; this server does {limit:,}."
                 " Raise scale_factor or min_size, give a roi, or fewer rotations."
             )
-        return Admitted(detector, options, cascade)
+        return Admitted(detector, options, cascades)
 
     def look(
         self,
@@ -256,34 +268,39 @@ class DetectionService:
         Args:
             meanwhile: called once a child is at work, before its answer is waited for; not called on a cache hit.
         """
-        detector, options, cascade = self.admit(upload, options, owner)
+        detector, options, cascades = self.admit(upload, options, owner)
         key = self._cache_key(owner, upload.sha256, detector, options)
         if (kept := self.results.get(key)) is not None and (earlier := _unpack(kept)):
             metrics.cache_total.labels("hit").inc()
             return Look(replace(earlier, timings_ms={}), cached=True)
         metrics.cache_total.labels("miss").inc()
-        uploaded = self.uploaded(cascade)
-        label = _UPLOADED if cascade else detector.name
+        uploaded = self.uploaded(cascades)
+        own = {cascade.name for cascade in cascades}
+        labels = {name: _UPLOADED if name in own else name for name in options.detectors}
         started = time.perf_counter()
         try:
             outcome: Outcome = self.pool.run(upload.pixels, "look", upload.data, options, uploaded, meanwhile=meanwhile)
         except Exception as error:
-            metrics.looks_total.labels(label, getattr(error, "slug", "error")).inc()
+            for label in labels.values():
+                metrics.looks_total.labels(label, getattr(error, "slug", "error")).inc()
             raise
         worked_ms = sum(outcome.timings_ms.values())
         wait_ms = (time.perf_counter() - started) * 1000 - worked_ms
         outcome.timings_ms["wait"] = round(max(0.0, wait_ms), 3)
         metrics.observe_steps(outcome.timings_ms)
-        found = outcome.result.found or outcome.result.classes
-        metrics.looks_total.labels(label, "found" if found else "nothing").inc()
+        successful = {detection.detector for detection in outcome.result.detections}
+        for name, label in labels.items():
+            found = name in successful or outcome.result.classes
+            metrics.looks_total.labels(label, "found" if found else "nothing").inc()
         for detection in outcome.result.detections:
-            metrics.detections_total.labels(label, _UPLOADED if cascade else detection.class_name).inc()
+            label = labels[detection.detector]
+            metrics.detections_total.labels(label, label if label == _UPLOADED else detection.class_name).inc()
         self.results.set(key, _pack(outcome))
         return Look(outcome, cached=False)
 
-    def uploaded(self, cascade: UploadedCascade | None) -> UploadedDetector | None:
-        """All that a child needs to look with a detector that a client uploaded."""
-        return UploadedDetector(cascade, self.cascades.xml(cascade)) if cascade else None
+    def uploaded(self, cascades: Sequence[UploadedCascade]) -> tuple[UploadedDetector, ...]:
+        """All that a child needs to look with detectors that a client uploaded."""
+        return tuple(UploadedDetector(cascade, self.cascades.xml(cascade)) for cascade in cascades)
 
     def detect(
         self,

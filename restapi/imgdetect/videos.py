@@ -52,7 +52,7 @@ class AdmittedVideo(NamedTuple):
 
     header: VideoHeader
     options: VideoOptions  # resolved
-    cascade: UploadedCascade | None  # where the detector is one that a client uploaded
+    cascades: tuple[UploadedCascade, ...]  # of those among the detectors that a client uploaded
 
 
 def work_seconds(max_video_seconds: float) -> float:
@@ -109,7 +109,7 @@ class Videos:
                 f"{looks} looks at this video cost about {windows:,} windows; this server spends"
                 f" {self.limits.max_windows:,} on one. Raise every, scale_factor or min_size, or give a roi."
             )
-        return AdmittedVideo(header, replace(options, detect=admitted.options), admitted.cascade)
+        return AdmittedVideo(header, replace(options, detect=admitted.options), admitted.cascades)
 
     def must_be_on(self) -> None:
         """Raise VideoUnavailable where this server looks at no videos."""
@@ -152,7 +152,7 @@ class Videos:
             admitted.header,
             admitted.options,
             self.limits,
-            self._service.uploaded(admitted.cascade),
+            self._service.uploaded(admitted.cascades),
             files=(source.fileno(), lines.fileno(), film.fileno()),
             heard=told,
         )

@@ -46,6 +46,7 @@ _NOT_HERE = {
     "iou_threshold": "a cascade groups its candidates; min_neighbors says how",
     "classes": "a cascade knows one class",
     "top_k": "belongs to classification; max_detections keeps the best",
+    "class_confidence": "a cascade has no probabilities",
 }
 # The longest time that an uploaded cascade may take for a picture at one rotation.
 UPLOADED_SECONDS = 10.0

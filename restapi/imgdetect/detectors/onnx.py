@@ -57,7 +57,8 @@ _NOT_FOR_CLASSIFICATION = {
     "confidence": "a classification names the top_k classes, however sure it is",
     "iou_threshold": "a classification finds no boxes",
     "classes": "a classification names the top_k classes, whichever they are",
-}
+    "class_confidence": "a classification names the top_k classes, however sure it is",
+} | dict.fromkeys(("min_area", "max_area", "mask"), "a classification finds no boxes")
 _MERGED = {"iou_threshold": "this network merges overlapping boxes itself"}
 
 
