@@ -25,6 +25,8 @@ SECRETS = ("api_keys", "callback_secret", "cache_url", "database_url", "queue_ur
 _SERVICE_LINK = re.compile(r"IMGDETECT_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
 MAX_SIDE = 16_384
 _SECRET_LENGTH = 16
+# Of the repository, or of /app in the image.
+_ROOT = Path(__file__).parents[2]
 
 
 class SettingsError(Exception):
@@ -55,6 +57,13 @@ class Settings(BaseSettings):
     default_detector: str = Field("face", description="Detector of a request that names none")
     deepstack_detector: str = Field(
         "", description="Detector of /v1/vision/detection, for DeepStack's clients; empty: the default detector"
+    )
+    analysis_detector: str = Field(
+        "", description="Detector of /run-image-object-detection; empty: the default detector"
+    )
+    dataset_dir: Path | None = Field(
+        None,
+        description="Folder of pictures that clients may name; empty: the samples, or dataset in the data folder",
     )
     cascades_dir: Path | None = Field(None, description="Folder of your own cascades: NAME.xml becomes detector NAME")
     models_dir: Path | None = Field(
@@ -164,6 +173,12 @@ class Settings(BaseSettings):
     @property
     def effective_models_dir(self) -> Path:
         return self.models_dir or self.data_dir / "models"
+
+    @property
+    def effective_dataset_dir(self) -> Path:
+        """The folder that is set; else the one in the image or the repository; else the one that is fetched into."""
+        own = (_ROOT / "dataset", _ROOT / "test_images" / "input")
+        return self.dataset_dir or next((folder for folder in own if folder.is_dir()), self.data_dir / "dataset")
 
     @property
     def effective_slots(self) -> int:

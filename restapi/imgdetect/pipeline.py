@@ -115,6 +115,10 @@ class Looker:
         """Encode an image again in another format."""
         return images.encode(images.decode(data), media_type)
 
+    def resize(self, data: bytes, size_wh: tuple[int, int], media_type: str) -> bytes:
+        """An encoded image at another size, width and height in pixels, and in a format."""
+        return images.encode(images.resize(images.decode(data), size_wh), media_type)
+
     def _chosen(self, options: DetectOptions, uploaded: Sequence[UploadedDetector]) -> Detector:
         own = {u.cascade.name: haar.uploaded(u.cascade, self._working_pixels, u.xml) for u in uploaded}
         return Several([own[name] if name in own else self._detector(name) for name in options.detectors])

@@ -15,6 +15,7 @@ from imgdetect.cascades import Cascades, Limits
 from imgdetect.clock import timed
 from imgdetect.config import MAX_SIDE, Settings, usable_cores
 from imgdetect.database import Database
+from imgdetect.datasets import Dataset
 from imgdetect.detection import (
     RESULT_VERSION,
     Box,
@@ -40,6 +41,8 @@ from imgdetect.storages import Storage
 CHILD_MEMORY_BYTES = 4 << 30
 # What metrics call every uploaded cascade and what it finds: their labels are not for clients to choose.
 _UPLOADED = "uploaded"
+# Settings that name a detector for a dialect that tells where objects are.
+_FINDERS = ("deepstack_detector", "analysis_detector")
 
 
 class Admitted(NamedTuple):
@@ -78,11 +81,13 @@ def detector_urls(settings: Settings) -> dict[str, str]:
         urls[name] = url
     if any("," in name for name in urls):
         raise ValueError("the name of a detector may hold no comma, which separates several of them in a request")
-    chosen = {"DEFAULT_DETECTOR": settings.default_detector, "DEEPSTACK_DETECTOR": settings.deepstack_detector}
+    chosen = {setting: getattr(settings, setting) for setting in ("default_detector", *_FINDERS)}
     if missing := [setting for setting, name in chosen.items() if name and name not in urls]:
         known = ", ".join(sorted(urls))
         raise ValueError(
-            "\n".join(f"IMGDETECT_{one}: there is no detector {chosen[one]!r}; known: {known}" for one in missing)
+            "\n".join(
+                f"IMGDETECT_{one.upper()}: there is no detector {chosen[one]!r}; known: {known}" for one in missing
+            )
         )
     return urls
 
@@ -103,10 +108,10 @@ def create_detectors(settings: Settings) -> dict[str, Detector]:
     """
     urls = detector_urls(settings).items()
     made = {name: detectors.create(name, url, working_pixels=settings.working_pixels) for name, url in urls}
-    if settings.deepstack_detector and made[settings.deepstack_detector].task == "classification":
-        raise ValueError(
-            f"IMGDETECT_DEEPSTACK_DETECTOR: {settings.deepstack_detector} names classes and finds no objects"
-        )
+    for setting in _FINDERS:
+        name = getattr(settings, setting)
+        if name and made[name].task == "classification":
+            raise ValueError(f"IMGDETECT_{setting.upper()}: {name} names classes and finds no objects")
     return made
 
 
@@ -116,6 +121,12 @@ def _backends(settings: Settings) -> tuple[Storage, Database, Cache]:
     results = cache.create(settings.cache_url)
     database = Database(settings.effective_database_url, server_connections=settings.database_connections)
     return storage, database, results
+
+
+def _dataset(settings: Settings) -> Dataset:
+    if settings.dataset_dir and not settings.dataset_dir.is_dir():
+        raise ValueError(f"IMGDETECT_DATASET_DIR: there is no folder {settings.dataset_dir}")
+    return Dataset(settings.effective_dataset_dir)
 
 
 def engine() -> str:
@@ -132,6 +143,7 @@ def prove(settings: Settings) -> None:
         ValueError, Problem: something is not there.
     """
     urls = detector_urls(settings)
+    _dataset(settings)
     for name, detector in create_detectors(settings).items():
         if detector.facts.engine == onnx.ENGINE:
             memory_bytes = child_memory_bytes(settings)
@@ -161,6 +173,7 @@ class DetectionService:
         self.pool = pool
         self.results = results
         self.detectors = create_detectors(settings)
+        self.dataset = _dataset(settings)
         limits = Limits(
             cascades_per_key=settings.max_cascades_per_key,
             min_scale_factor=settings.min_scale_factor,

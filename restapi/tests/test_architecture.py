@@ -23,7 +23,7 @@ RANKS = (
         "fetching",
     },
     {
-        *{"archives", "outgoing", "headers", "tiff", "tracks", "video_files", "video_headers"},
+        *{"archives", "datasets", "outgoing", "headers", "tiff", "tracks", "video_files", "video_headers"},
         *{"boxes", "masks", "images", "annotate", "augment"},
     },
     {
