@@ -75,8 +75,12 @@ class Settings(BaseSettings):
     )
     api_keys: str = Field("", description="NAME:SHA256 of each API key, separated by blanks; empty: open server")
     callback_secret: str = Field("", description="Key that callbacks are signed with; empty: no callbacks")
+    allow_remote_images: bool = Field(
+        default=False, description="Fetch an image from the URL that a JSON upload names; public addresses only."
+    )
     allowed_callback_nets: str = Field(
-        "", description="Networks that callbacks may reach besides public addresses: 10.1.0.0/16 fd00::/8"
+        "",
+        description="Networks besides public addresses for callbacks and fetched images: 10.1.0.0/16 fd00::/8",
     )
     allowed_hosts: str = Field(
         "localhost 127.0.0.1 [::1]", description="Host names an open server answers to, separated by blanks; * for all"

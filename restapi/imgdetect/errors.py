@@ -21,6 +21,7 @@ Problem
 ├── ImageTooLarge         422
 ├── DetectorFailed        422  the child that looked at this picture died: content never causes a 5xx
 ├── DetectorTooSlow       422  the child that looked at this picture was stopped at its deadline
+├── RemoteFailed          422  the address of an image gives none
 ├── UnusableArchive       422  an uploaded ZIP archive is none, is damaged, or is built to do harm
 ├── UnusableCascade       422  an uploaded cascade is none, or is of no use
 ├── TooManyRequests       429
@@ -30,6 +31,7 @@ Problem
 ├── VideoUnavailable      501  videos are switched off, or what reads them is not installed here
 ├── Busy                  503
 ├── BackendUnavailable    503
+├── RemoteTooSlow         504  the address of an image did not give it in time
 ├── WaitTooLong           504
 └── StorageFull           507
 
@@ -164,6 +166,10 @@ class UnusableCascade(Problem):
     status, slug, title = 422, "unusable-cascade", "The file is not a cascade that can be used here."
 
 
+class RemoteFailed(Problem):
+    status, slug, title = 422, "remote-failed", "The address gives no image."
+
+
 class UnusableArchive(Problem):
     status, slug, title = 422, "unusable-archive", "The file is not a ZIP archive that can be used here."
 
@@ -194,6 +200,10 @@ class Busy(Problem):
 
 class BackendUnavailable(Problem):
     status, slug, title, retry_after_seconds = 503, "backend-unavailable", "A part this server needs is down.", 5
+
+
+class RemoteTooSlow(Problem):
+    status, slug, title, retry_after_seconds = 504, "remote-too-slow", "The address did not give its image in time.", 5
 
 
 class WaitTooLong(Problem):

@@ -157,12 +157,12 @@ class DetectParameters(BaseModel):
     rotations: Annotated[tuple[int, ...], BeforeValidator(_rotations)] = (0,)
     roi: Annotated[tuple[int, int, int, int] | None, BeforeValidator(_roi)] = None
     max_detections: Annotated[int, Field(ge=1, le=1000)] = 1000
-    style: Style = "boxes"
-    label: bool = True
     min_area: Area = None
     max_area: Area = None
     mask: Annotated[tuple[int, ...] | None, BeforeValidator(_polygon)] = None
     class_confidence: Annotated[dict[str, float] | None, BeforeValidator(_class_confidence)] = None
+    style: Style = "boxes"
+    label: bool = True
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> DetectParameters:

@@ -30,7 +30,7 @@ RANKS = (
         *{"detectors", "storages", "queues", "cache", "redis_cache", "pool"},
         *{"database", "detector_rows", "job_rows", "schema", "connections", "postgresql", "migrations"},
     },
-    {"attempts", "pipeline", "records", "documents", "cascades", "models", "several", "video"},
+    {"attempts", "pipeline", "records", "documents", "cascades", "models", "several", "remote", "video"},
     {"service"},
     {"jobs", "callbacks", "videos"},
     {"housekeeping", "batches"},

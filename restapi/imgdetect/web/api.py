@@ -14,7 +14,7 @@ from imgdetect.errors import Conflict, InvalidRequest, NotAcceptable, NotFound
 from imgdetect.parameters import DetectParameters, FormatParameters, JobParameters, ListParameters, NoParameters
 from imgdetect.pipeline import PROCESSED_MEDIA_TYPE
 from imgdetect.records import Artifact
-from imgdetect.web import parameters
+from imgdetect.web import json_bodies, parameters
 from imgdetect.web.downloads import FORMATS, IMMUTABLE, REVALIDATE, chosen_format, send_artifact, send_bytes
 from imgdetect.web.parts import parts
 
@@ -47,7 +47,7 @@ def upload_image() -> Response:
     """Look at an upload and keep it."""
     service, jobs = parts().service, parts().jobs
     must_accept_json()
-    upload = received()
+    upload = _received()
     asked = parameters.read(JobParameters, request)
     later = "respond-async" in request.headers.get("Prefer", "")
     if asked.callback_url and not later:
@@ -161,7 +161,7 @@ def detect() -> Response:
     wanted = accepted.best_match(["application/json", *FORMATS.values()]) if accepted else "application/json"
     if wanted is None:
         raise NotAcceptable(accepted=["application/json", *FORMATS.values()])
-    upload = received()
+    upload = _received()
     options = parameters.options_of(parameters.read(DetectParameters, request), service.settings)
     look = service.look(upload, options, g.owner)
     answer: Response
@@ -191,6 +191,10 @@ def cancel_job(job_id: str) -> Response:
     """Cancel a job."""
     parts().jobs.cancel(job_id, g.owner)
     return jsonify(status="OK")
+
+
+def _received() -> Upload:
+    return json_bodies.received(request) if request.mimetype == json_bodies.MEDIA_TYPE else received()
 
 
 def received(*fields: str) -> Upload:

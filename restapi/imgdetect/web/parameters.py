@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from flask import Request
+from flask import Request, g
 from werkzeug.datastructures import MultiDict
 
 from imgdetect.config import Settings
@@ -15,12 +15,12 @@ from imgdetect.records import Idempotency
 
 
 def read(model: type[Model], request: Request) -> Model:
-    """The parameters of a request, from query and form.
+    """The parameters of a request, from query and form, or from the JSON that was received.
 
     Raises:
         InvalidRequest: with every wrong, unknown and repeated parameter.
     """
-    return validated(model, _merged(request.args, request.form))
+    return validated(model, _merged(request.args, request.form, MultiDict(g.get("json_parameters", {}))))
 
 
 def read_form(model: type[Model], request: Request) -> Model:
