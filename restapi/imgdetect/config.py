@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     analysis_detector: str = Field(
         "", description="Detector of /run-image-object-detection; empty: the default detector"
     )
+    images_detector: str = Field("", description="Detector of /predict for images by id; empty: the default detector")
     dataset_dir: Path | None = Field(
         None,
         description="Folder of pictures that clients may name; empty: the samples, or dataset in the data folder",

@@ -1,4 +1,4 @@
-"""The rows: records and named leases, and with job_rows.py and detector_rows.py all others, in SQLite or PostgreSQL.
+"""The rows: records and named leases, and by the modules beside it all others, in SQLite or PostgreSQL.
 
 Each method is one transaction, and its WHERE clauses hold the owner wherever a client may have named the row. Writing
 transactions of SQLite begin with BEGIN IMMEDIATE: one that starts by reading could not become a writing one later.
@@ -34,6 +34,7 @@ from imgdetect.connections import Connections, reason
 from imgdetect.detection import Job, Record
 from imgdetect.detector_rows import DetectorRows
 from imgdetect.job_rows import JobRows
+from imgdetect.processed_rows import ProcessedRows
 from imgdetect.schema import HEAD, leases, records
 
 _MIGRATION_SECONDS = 120.0
@@ -63,6 +64,7 @@ class Database:
         self._transaction = self._connections.transaction
         self.detectors = DetectorRows(self._connections)
         self.jobs = JobRows(self._connections)
+        self.processed = ProcessedRows(self._connections)
 
     def migrate(self) -> None:
         """Bring the tables to the newest form; safe when several processes do so at once.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text
 
 # The newest migration in migrations/versions.
-HEAD = "0003"
+HEAD = "0006"
 
 metadata = MetaData()
 _json = JSON(none_as_null=True)
@@ -102,4 +102,14 @@ detectors = Table(
     Column("window_height", Integer, nullable=False),
     Column("stages", Integer, nullable=False),
     Column("xml", LargeBinary, nullable=False),
+)
+
+processed_images = Table(
+    "processed_images",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("filename", Text, primary_key=True),  # in the dataset
+    Column("scale", Float, nullable=False),
+    Column("processed_at", BigInteger, nullable=False),
+    Index("processed_images_by_age", "owner", "processed_at"),
 )

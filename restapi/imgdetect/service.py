@@ -42,7 +42,7 @@ CHILD_MEMORY_BYTES = 4 << 30
 # What metrics call every uploaded cascade and what it finds: their labels are not for clients to choose.
 _UPLOADED = "uploaded"
 # Settings that name a detector for a dialect that tells where objects are.
-_FINDERS = ("deepstack_detector", "analysis_detector")
+_FINDERS = ("deepstack_detector", "analysis_detector", "images_detector")
 
 
 class Admitted(NamedTuple):

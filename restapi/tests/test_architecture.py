@@ -28,7 +28,16 @@ RANKS = (
     },
     {
         *{"detectors", "storages", "queues", "cache", "redis_cache", "pool"},
-        *{"database", "detector_rows", "job_rows", "schema", "connections", "postgresql", "migrations"},
+        *{
+            "database",
+            "detector_rows",
+            "job_rows",
+            "processed_rows",
+            "schema",
+            "connections",
+            "postgresql",
+            "migrations",
+        },
     },
     {"attempts", "pipeline", "records", "documents", "cascades", "models", "several", "remote", "video"},
     {"service"},
@@ -46,7 +55,16 @@ HOMES = {
     "onnxruntime": {"detectors/_session", "detectors/_smaller"},
     "onnx": {"detectors/_smaller"},
     "PIL": set(),  # headers are read with bounded walks of our own
-    "sqlalchemy": {"database", "detector_rows", "job_rows", "connections", "postgresql", "schema", "migrations"},
+    "sqlalchemy": {
+        "database",
+        "detector_rows",
+        "job_rows",
+        "processed_rows",
+        "connections",
+        "postgresql",
+        "schema",
+        "migrations",
+    },
     "alembic": {"database", "connections", "migrations"},
     "psycopg": {"postgresql"},
     "cachetools": {"cache"},
@@ -61,7 +79,16 @@ HOMES = {
     "celery": {"queues/celery"},
     "kombu": {"queues/celery"},
 }
-DATABASE = {"database", "detector_rows", "job_rows", "connections", "postgresql", "schema", "migrations"}
+DATABASE = {
+    "database",
+    "detector_rows",
+    "job_rows",
+    "processed_rows",
+    "connections",
+    "postgresql",
+    "schema",
+    "migrations",
+}
 SEAMS = 2
 MAX_LINES = 400
 

@@ -27,6 +27,9 @@ class PlansContract(DatabaseContract):
             connection.execute(insert(schema.records), [vars(record) for record in records])
         with self.database._transaction(writes=True) as connection:
             connection.execute(insert(schema.jobs), [vars(job) for job in jobs])
+        processed = [{"owner": f"o{n % 9}", "filename": f"{n}.jpg", "scale": 1, "processed_at": n} for n in range(ROWS)]
+        with self.database._transaction(writes=True) as connection:
+            connection.execute(insert(schema.processed_images), processed)
         with self.database._transaction(writes=True) as connection:
             connection.exec_driver_sql(self.analyze)
         self.statements = []
@@ -67,10 +70,12 @@ class PlansContract(DatabaseContract):
         jobs.next_in_lane(child)
         jobs.cancel("batch", "anna")
         jobs.take_back("nobody")
-        jobs.resubmittable(20, 100)
-        jobs.idle_batches(20, 100)
+        jobs.take_lost(20, 100, 60)
+        jobs.take_idle_batches(20, 100, 60)
         jobs.fail_exhausted()
         jobs.delete_older_than(20)
+        rows.processed.put("o7", "new.jpg", 1, most=100)
+        rows.processed.scale("o7", "7.jpg")
 
     def test_no_statement_reads_a_whole_table(self):
         self.use()
@@ -88,14 +93,14 @@ class FilePlansTest(InAFile, PlansContract, unittest.TestCase):
     explain, analyze = "EXPLAIN QUERY PLAN", "SELECT 1"  # nobody ever has SQLite analyze a table
 
     def scanned(self, plan):
-        return re.findall(r"SCAN (records|jobs)(?! USING)", plan)
+        return re.findall(r"SCAN (records|jobs|processed_images)(?! USING)", plan)
 
 
 class PostgresPlansTest(InPostgres, PlansContract, unittest.TestCase):
-    explain, analyze = "EXPLAIN", "ANALYZE records, jobs"
+    explain, analyze = "EXPLAIN", "ANALYZE records, jobs, processed_images"
 
     def scanned(self, plan):
-        return re.findall(r"Seq Scan on (records|jobs)", plan)
+        return re.findall(r"Seq Scan on (records|jobs|processed_images)", plan)
 
 
 if __name__ == "__main__":

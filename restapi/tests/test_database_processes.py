@@ -133,6 +133,7 @@ database.migrate()
         self.database.migrate()
         self.assertEqual(self.database.get_record("r1", "anna"), a_record())
         self.assertEqual(self.database.detectors.all_of("anna"), [])
+        self.assertIsNone(self.database.processed.scale("anna", "a.jpg"))
 
     def test_the_migrations_make_the_tables_that_the_program_works_with(self):
         self.database.migrate()

@@ -11,7 +11,7 @@ from flask import Response, g, request
 
 from imgdetect.config import MAX_SIDE
 from imgdetect.detection import Box, Detection, DetectOptions, Outcome, Upload
-from imgdetect.errors import InvalidRequest
+from imgdetect.errors import BackendUnavailable, InvalidRequest
 from imgdetect.web.dialects.deepstack import confidence_of
 from imgdetect.web.parts import parts
 
@@ -82,10 +82,19 @@ def sent(data: bytes) -> Response:
     return Response(data, content_type=JPEG)
 
 
-def looked(upload: Upload, detector: str) -> Outcome:
-    """What a detector sees, or the default one where the name is empty."""
+def looked(upload: Upload, setting: str) -> Outcome:
+    """What the detector that a setting names sees, or the default one where the setting is empty.
+
+    Raises:
+        BackendUnavailable: the default detector finds no objects.
+    """
     service = parts().service
-    return service.look(upload, DetectOptions(detector or service.settings.default_detector), g.owner).outcome
+    name = getattr(service.settings, setting) or service.settings.default_detector
+    if service.detectors[name].task == "classification":
+        raise BackendUnavailable(
+            f"{name} names classes and finds no objects; IMGDETECT_{setting.upper()} can be another"
+        )
+    return service.look(upload, DetectOptions(name), g.owner).outcome
 
 
 def score_of(found: Detection, outcome: Outcome) -> float:

@@ -54,7 +54,7 @@ def run_image_object_detection() -> Response:
     """What is seen in a picture."""
     upload, _ = _asked_for()
     started = time.perf_counter()
-    outcome = pictures.looked(upload, parts().service.settings.analysis_detector)
+    outcome = pictures.looked(upload, "analysis_detector")
     seconds = time.perf_counter() - started
     seen = outcome.result.detections
     room = MAX_ANSWER_BYTES // (_PIXEL_BYTES * max(1, len(seen)))
