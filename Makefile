@@ -95,6 +95,9 @@ bench: $(DEV) $(ENGINE) ## measure what the service costs beyond the detector (a
 bench-http: $(DEV) $(ENGINE) ## measure the service under load, beside plain peers and bare views (tables; needs wrk)
 	$(BIN)/python -m benchmarks.http
 
+soak: $(DEV) $(ENGINE) ## 10,000 mixed requests: does memory, or the number of open files, grow? (a table)
+	$(BIN)/python -m benchmarks.soak
+
 bench-engine: $(DEV) $(ENGINE) ## measure fasthaar against OpenCV (a table for every cascade)
 	cd fasthaar && ../$(BIN)/python -m benchmarks
 
@@ -117,4 +120,4 @@ clean: ## remove everything that was made, except data
 	rm -rf $(VENV) build dist fasthaar/fasthaar/_fasthaar.so .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run tools test test-faults lint check parity wheel bench bench-http bench-engine up down smoke lock clean
+.PHONY: help install run tools test test-faults lint check parity wheel bench bench-http soak bench-engine up down smoke lock clean
