@@ -233,6 +233,8 @@ def report(samples: list[Sample], mixture: Mixture, files: int, named: int) -> N
     def total(s: Sample) -> float:
         return sum(s.mib.values())
 
+    tenths = [samples[min(len(samples) - 1, len(samples) * n // 10)] for n in range(11)]
+    print("all, MiB, tenth by tenth: " + " ".join(f"{total(s):.0f}" for s in tenths), file=sys.stderr)
     grows = slope(warm, total)
     row(
         "memory of all, MiB",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -67,7 +68,12 @@ def replicas(count: int, workers: int) -> Iterator[str]:
 @contextmanager
 def _started(command: list[str], path: str, environment: dict[str, str], port: int) -> Iterator[str]:
     process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -83,7 +89,11 @@ def _started(command: list[str], path: str, environment: dict[str, str], port: i
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:  # what hangs in native code hears no signal
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @contextmanager
@@ -109,6 +119,19 @@ def fastapi_peer() -> Iterator[str]:
 
 
 @contextmanager
+def in_process(*arguments: str) -> Iterator[str]:
+    """The plain application that looks in its web process.
+
+    Args:
+        arguments: of gunicorn, which workers and how many.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", *arguments, "-b", f"127.0.0.1:{port}", "--log-level", "critical"]
+    with _started([*command, "benchmarks.http.in_process:app"], "/healthz", {}, port) as url:
+        yield url
+
+
+@contextmanager
 def bare_views(threads: int) -> Iterator[Served]:
     """The least views behind the same nginx, on as many threads as the service has."""
     port = free_port()
@@ -121,4 +144,4 @@ def bare_views(threads: int) -> Iterator[Served]:
         yield Served(nginx.url, url, folder)
 
 
-__all__ = ["API", "RESTAPI", "Served", "bare_views", "fastapi_peer", "flask_peer", "replicas", "service"]
+__all__ = ["API", "RESTAPI", "Served", "bare_views", "fastapi_peer", "flask_peer", "in_process", "replicas", "service"]

@@ -14,6 +14,7 @@ What is said on a caller's connection, one message each:
     watch         one is wanted for a video, beside those for pictures -> child (with the pipe), or busy
     alive         the child got on with its video: its deadline counts anew
     done          its answer was read; the child is free
+    spoilt        the same, but another child is to take its place
     lost          its pipe was closed  -> deadline, or died EXIT_CODE
     state         how busy is it?      -> BUSY WAITING
     member        the nursery lives as long as this connection
@@ -170,8 +171,8 @@ class _Nursery:
             self._watch(caller)
         elif word == b"alive":
             self._renew(caller)
-        elif word == b"done":
-            self._take_back(caller)
+        elif word in (b"done", b"spoilt"):
+            self._take_back(caller, spoilt=word == b"spoilt")
         elif word == b"lost":
             if caller.child:
                 caller.lost = b"died %d" % self._replace(caller)
@@ -223,8 +224,8 @@ class _Nursery:
             self._pixels += caller.pixels
             caller.tell(b"child", child.pipe.fileno())
 
-    def _take_back(self, caller: _Caller) -> None:
-        if caller in self._watching:
+    def _take_back(self, caller: _Caller, *, spoilt: bool) -> None:
+        if spoilt or caller in self._watching:
             self._replace(caller)
         elif child := self._release(caller):
             self._add(child)

@@ -39,7 +39,7 @@ class ProcessPool:
         build: what every child serves.
         limits: how much may go on at once.
         folder: where the processes that share the children meet; None for children of our own.
-        on_replaced: told the reason whenever a call cost a child: "deadline" or "died".
+        on_replaced: told the reason whenever a call cost a child: "deadline", "died" or "failed".
     Raises:
         ValueError: the object that the children serve could not be built.
     """
@@ -95,7 +95,11 @@ class ProcessPool:
             if meanwhile:
                 meanwhile()
             answer = self._next(control, pipe, method)
-            control.send(b"done")
+            # A library that has failed once may fail ever after: it ran out of memory half-way, for example.
+            spoilt = isinstance(answer, Crash | DetectorFailed)
+            control.send(b"spoilt" if spoilt else b"done")
+        if spoilt:
+            self._on_replaced("failed")
         return _judged(answer, method)
 
     def watch(

@@ -45,6 +45,16 @@ class ChildTest(FaultTest):
             self.assertEqual(len(self.rows(server)), 4)
             self.assertRowsAndFilesAgree(server)
 
+    def test_a_look_that_runs_out_of_memory_fails_itself_and_not_the_next_one(self):
+        limits = {"MIN_SCALE_FACTOR": "1.002", "MAX_WINDOWS": "100000000000"}
+        with self.serving(SLOTS="1", WORKING_PIXELS="25000000", **limits) as server:
+            failed = self.post(server, jpeg(2_400, 1_800), detector="slow", scale_factor="1.002")
+            self.assertProblem(failed, 422, "detector-failed")
+            answer = self.post(server, picture(), detector="slow")
+            self.assertEqual(answer.status_code, 200, answer.text)
+            self.assertEqual(gauge(server, "imgdetect_children_replaced_total"), 1)
+            self.assertRowsAndFilesAgree(server)
+
     def test_children_that_hang_are_replaced_at_the_deadline(self):
         with self.serving(DEADLINE_SECONDS="2") as server, ThreadPoolExecutor(2) as threads:
             before = Family.of(server)

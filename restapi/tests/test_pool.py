@@ -94,9 +94,14 @@ class PoolTest(unittest.TestCase):
         self.assertEqual(caught.exception.members["errors"], [{"field": "roi", "message": "lies outside"}])
 
     def test_anything_else_that_is_raised_is_a_failed_detector_without_its_text(self):
+        reasons = []
+        made = self.make(on_replaced=reasons.append)
+        before = made.run(1, "pid")
         with self.assertRaises(DetectorFailed) as caught, capture_logs() as lines:
-            self.make().run(1, "blunder")
+            made.run(1, "blunder")
         self.assertIn("ZeroDivisionError", lines[0]["cause"])
+        self.assertNotEqual(made.run(1, "pid"), before)
+        self.assertEqual(reasons, ["failed"])
         self.assertNotIn("library", str(caught.exception.document()))
 
     def test_a_crash_fails_its_own_call_only(self):
