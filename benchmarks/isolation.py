@@ -53,7 +53,8 @@ class Side(NamedTuple):
     url: str  # where looks are sent
     health_url: str
     parameters: dict[str, str]  # of every look
-    crash: Callable[[requests.Session], object]  # makes one of the looks under way die
+    crash: Callable[[requests.Session], object]  # makes a look die
+    one_of_them: bool  # the look that dies is one of those under way, not one more
 
 
 class Watched(NamedTuple):
@@ -75,7 +76,7 @@ def noise(width: int, height: int) -> bytes:
     return encoded(cv2.resize(blobs, (width, height)))
 
 
-LARGE, SMALL = noise(1600, 1200), noise(320, 240)
+LARGE, MEDIUM, SMALL = noise(1600, 1200), noise(900, 675), noise(320, 240)
 
 
 def look(side: Side, picture: bytes, **parameters: str) -> int:
@@ -155,10 +156,10 @@ def hanging(side: Side, count: int) -> tuple[str, str, str]:
 
 
 def dying(side: Side, count: int) -> str:
-    """How many of the looks under way are lost when one of them dies."""
+    """How many other looks are lost when one dies."""
 
     def some() -> int:
-        return look(side, LARGE, scale_factor="1.05")
+        return look(side, MEDIUM, scale_factor="1.05")
 
     def kill() -> int:
         time.sleep(0.3)
@@ -166,8 +167,8 @@ def dying(side: Side, count: int) -> str:
             side.crash(session)
         return 200
 
-    statuses = together(*[some] * count, kill)[:count]
-    return f"{sum(status != 200 for status in statuses)} of {count}"
+    statuses = together(*[some] * (count + side.one_of_them), kill)[:-1]
+    return f"{sum(status != 200 for status in statuses) - side.one_of_them} of {count}"
 
 
 @contextmanager
@@ -179,7 +180,7 @@ def ours():
             await_busy(server)
             os.kill(busiest(Family.of(server).children).pid, signal.SIGSEGV)
 
-        yield Side(f"{server.api}/detect", f"{server.url}/healthz", {"detector": "slow"}, crash)
+        yield Side(f"{server.api}/detect", f"{server.url}/healthz", {"detector": "slow"}, crash, True)
 
 
 @contextmanager
@@ -193,7 +194,7 @@ def plain(*arguments: str):
             except requests.RequestException:
                 return
 
-        yield Side(f"{url}/detect", f"{url}/healthz", {}, crash)
+        yield Side(f"{url}/detect", f"{url}/healthz", {}, crash, False)
 
 
 def main() -> None:
@@ -212,7 +213,7 @@ def main() -> None:
         f"{os.cpu_count()} cores, {count} requests hang, {NEIGHBOURS} neighbours, watched for {WATCHED_SECONDS:g} s\n"
     )
     print(
-        "| | of those that hang were answered | `/healthz` answered | neighbours answered | lost with one that dies |"
+        "| | of those that hang were answered | `/healthz` answered | neighbours answered | others lost with one that dies |"
     )
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, side in sides.items():
