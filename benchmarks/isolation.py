@@ -213,7 +213,7 @@ def main() -> None:
         f"{os.cpu_count()} cores, {count} requests hang, {NEIGHBOURS} neighbours, watched for {WATCHED_SECONDS:g} s\n"
     )
     print(
-        "| | of those that hang were answered | `/healthz` answered | neighbours answered | others lost with one that dies |"
+        "| | of those that hang were answered | `/healthz` answered | neighbours answered | lost beside one that dies |"
     )
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, side in sides.items():

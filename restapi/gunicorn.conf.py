@@ -1,5 +1,6 @@
 """How gunicorn serves the application; `imgdetect serve` and the container start it with this file."""
 
+import ctypes
 import os
 import shutil
 import sys
@@ -21,6 +22,17 @@ from imgdetect import jobs as _jobs  # noqa: E402
 from imgdetect import service as _service  # noqa: E402
 from imgdetect.config import SettingsError, load  # noqa: E402
 from imgdetect.errors import Problem  # noqa: E402
+
+
+def _return_memory():
+    """Keep processes of many threads that handle pictures at the size they need (glibc)."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-8, 2)  # M_ARENA_MAX: else there are many, and each keeps what was freed in it
+        libc.mallopt(-3, 1 << 18)  # M_MMAP_THRESHOLD: larger blocks go back at once, and it stays there
+
+
+_return_memory()
 
 
 def _refuse(error):
