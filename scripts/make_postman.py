@@ -33,8 +33,17 @@ CHAINED = {
     ("upload_image", 200): ("id", "pm.response.json().image.id"),
     ("upload_image", 202): ("job_id", "pm.response.json().id"),
 }
-# A job may well have ended before it can be cancelled; a server without keys takes no cascades.
-ALSO_RIGHT = {"cancel_job": [409], "upload_cascade": [403], "delete_detector": [404]}
+# A job may well have ended before it can be cancelled; a server without keys takes no cascades; not every server has a
+# classifier.
+ALSO_RIGHT = {
+    "cancel_job": [409],
+    "upload_cascade": [403],
+    "delete_detector": [404],
+    "classifier_health": [503],
+    "classifier_info": [503],
+    "classify": [503],
+    "classify_batch": [503],
+}
 # Fields of forms and of JSON, and headers, that are sent rather than only offered.
 FILLED = {
     "process_again": {"style": "pixelate"},
@@ -44,6 +53,8 @@ FILLED = {
     "analysis_detect": {"file": FILES["image"]},
     "images_process_image": {"image_id": "{{image_id}}"},
     "images_predict": {"image_id": "{{image_id}}"},
+    "classify": {"file": FILES["image"]},
+    "classify_batch": {"files": FILES["image"]},
 }
 HEADERS = {"page_upload": {"Accept": "text/html"}}
 
@@ -152,6 +163,8 @@ class Collection:
         mode = "formdata" if media_type == "multipart/form-data" else "urlencoded"
         fields: list[dict[str, Any]] = []
         for name, schema in self._resolved(content["schema"])["properties"].items():
+            if any(field["type"] == "file" for field in fields) and schema.get("format") == "binary":
+                continue  # the same file under another name
             if name in FILES or (name in filled and schema.get("format") == "binary"):
                 fields.append({"key": name, "type": "file", "src": filled.get(name) or FILES[name]})
             elif name in filled:

@@ -56,7 +56,11 @@ class Settings(BaseSettings):
     )
     default_detector: str = Field("face", description="Detector of a request that names none")
     deepstack_detector: str = Field(
-        "", description="Detector of /v1/vision/detection, for DeepStack's clients; empty: the default detector"
+        "",
+        description="Detectors of /v1/vision/detection, for DeepStack's clients: face,car; empty: the default one",
+    )
+    classifier_detector: str = Field(
+        "", description="Detector of the classifier's dialects; empty: the first classification that there is"
     )
     analysis_detector: str = Field(
         "", description="Detector of /run-image-object-detection; empty: the default detector"

@@ -30,6 +30,7 @@ Problem
 ├── EngineUnavailable     501  uploaded cascades need an engine that is not installed here
 ├── VideoUnavailable      501  videos are switched off, or what reads them is not installed here
 ├── Busy                  503
+├── NoClassifier          503  no network that classifies is installed here
 ├── BackendUnavailable    503
 ├── RemoteTooSlow         504  the address of an image did not give it in time
 ├── WaitTooLong           504
@@ -196,6 +197,10 @@ class VideoUnavailable(Problem):
 
 class Busy(Problem):
     status, slug, title, retry_after_seconds = 503, "busy", "Every detector is busy and the waiting line is full.", 1
+
+
+class NoClassifier(Problem):
+    status, slug, title, retry_after_seconds = 503, "no-classifier", "There is no classifier on this server.", 60
 
 
 class BackendUnavailable(Problem):

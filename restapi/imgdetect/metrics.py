@@ -35,6 +35,22 @@ upload_bytes = Histogram(
     "image_size_bytes", "Size of uploads", buckets=(1e3, 1e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 2.5e6, 5e6, 1e7, 2.5e7)
 )
 video_frames_total = Counter("imgdetect_video_frames_total", "Frames of finished videos", ["what"])
+model_load_seconds = Histogram(
+    "model_load_time_seconds", "Time to load a network, at its first look in a child", buckets=_SECONDS
+)
+classifications_total = Counter(
+    "image_classifications_total",
+    "Classifications asked for by the dialects, by how they ended",
+    ["model_name", "status"],
+)
+classification_seconds = Histogram(
+    "image_classification_duration_seconds", "Time of such a classification, from the picture read", buckets=_SECONDS
+)
+classification_confidence = Histogram(
+    "image_classification_confidence",
+    "Confidence of the surest class of such a classification",
+    buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1),
+)
 slots_busy = Gauge("imgdetect_slots_busy", "Slots in use", multiprocess_mode="mostrecent")
 line_waiting = Gauge("imgdetect_line_waiting", "Requests waiting for a slot", multiprocess_mode="mostrecent")
 
@@ -43,6 +59,8 @@ def observe_steps(timings_ms: dict[str, float]) -> None:
     """Enter the times of one look, milliseconds by step."""
     for step, milliseconds in timings_ms.items():
         step_seconds.labels(step).observe(milliseconds / 1000)
+        if step == "load":
+            model_load_seconds.observe(milliseconds / 1000)
 
 
 def exposition() -> bytes:

@@ -64,6 +64,7 @@ class Looker:
         detector = self._chosen(options, uploaded)
         with timed("decode", timings_ms):
             image = images.decode(data)
+        self._load(options.detectors, timings_ms)
         with timed("detect", timings_ms):
             result = detector.detect(image, options)
         with timed("annotate", timings_ms):
@@ -105,6 +106,13 @@ class Looker:
             images.decode(images.encode(np.zeros((256, 256, 3), np.uint8), PROCESSED_MEDIA_TYPE))
         else:
             self.warm_up(detector)
+
+    def _load(self, names: Sequence[str], timings_ms: dict[str, float]) -> None:
+        """Load the networks that this child has not used yet, so that it is told apart from the look."""
+        for detector in (self._detectors.get(name) for name in names):
+            if isinstance(detector, onnx.OnnxDetector) and not detector.session.loaded:
+                with timed("load", timings_ms):
+                    detector.session.load()
 
     def crop(self, data: bytes, box: Box, media_type: str) -> bytes:
         """Cut a box out of an encoded image."""

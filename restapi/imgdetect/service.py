@@ -43,6 +43,7 @@ CHILD_MEMORY_BYTES = 4 << 30
 _UPLOADED = "uploaded"
 # Settings that name a detector for a dialect that tells where objects are.
 _FINDERS = ("deepstack_detector", "analysis_detector", "images_detector")
+_DETECTOR_SETTINGS = ("default_detector", "classifier_detector", *_FINDERS)
 
 
 class Admitted(NamedTuple):
@@ -81,14 +82,11 @@ def detector_urls(settings: Settings) -> dict[str, str]:
         urls[name] = url
     if any("," in name for name in urls):
         raise ValueError("the name of a detector may hold no comma, which separates several of them in a request")
-    chosen = {setting: getattr(settings, setting) for setting in ("default_detector", *_FINDERS)}
-    if missing := [setting for setting, name in chosen.items() if name and name not in urls]:
+    chosen = [(one, name) for one in _DETECTOR_SETTINGS for name in getattr(settings, one).split(",") if name]
+    if missing := [(setting, name) for setting, name in chosen if name not in urls]:
         known = ", ".join(sorted(urls))
-        raise ValueError(
-            "\n".join(
-                f"IMGDETECT_{one.upper()}: there is no detector {chosen[one]!r}; known: {known}" for one in missing
-            )
-        )
+        lines = (f"IMGDETECT_{one.upper()}: there is no detector {name!r}; known: {known}" for one, name in missing)
+        raise ValueError("\n".join(lines))
     return urls
 
 
@@ -109,9 +107,11 @@ def create_detectors(settings: Settings) -> dict[str, Detector]:
     urls = detector_urls(settings).items()
     made = {name: detectors.create(name, url, working_pixels=settings.working_pixels) for name, url in urls}
     for setting in _FINDERS:
-        name = getattr(settings, setting)
-        if name and made[name].task == "classification":
-            raise ValueError(f"IMGDETECT_{setting.upper()}: {name} names classes and finds no objects")
+        for name in filter(None, getattr(settings, setting).split(",")):
+            if made[name].task == "classification":
+                raise ValueError(f"IMGDETECT_{setting.upper()}: {name} names classes and finds no objects")
+    if settings.classifier_detector and made[settings.classifier_detector].task != "classification":
+        raise ValueError(f"IMGDETECT_CLASSIFIER_DETECTOR: {settings.classifier_detector} is no classification")
     return made
 
 

@@ -91,6 +91,12 @@ class CascadesTest(DeepStackTest):
         plain = FlaskClient(self.app, self.app.response_class)  # the contract knows no such address
         self.assertRefused(plain.post("/v1/vision/scene"), 404, "nothing here")
 
+    def test_several_detectors_look_at_one_picture(self):
+        labels = {one["label"] for one in self.send(f"{CUSTOM}face,eye").get_json()["predictions"]}
+        self.assertEqual(labels, {"face", "eye"})
+        for wrong in ("face,", "face,face", ",".join(f"n{number}" for number in range(9))):
+            self.assertRefused(self.send(f"{CUSTOM}{wrong}"), 400, "detector: ")
+
     def test_models_are_listed_and_the_server_answers(self):
         for path in ("/v1/vision/listmodels", f"{CUSTOM}list"):
             body = self.client.post(path).get_json()
@@ -129,7 +135,7 @@ class NetworksTest(DeepStackTest):
         for name, family in (("boxes", "yolox"), ("colours", "classification")):
             models.build(Path(folder.name) / f"{name}.onnx", family)
         urls = " ".join(f"{name}=onnx:{folder.name}/{name}.onnx" for name in ("boxes", "colours"))
-        cls.settings = {"detectors": urls, "deepstack_detector": "boxes"}
+        cls.settings = {"detectors": urls, "deepstack_detector": "boxes,face"}
         super().setUpClass()
 
     def test_the_named_network_gives_labels_and_its_own_confidence(self):

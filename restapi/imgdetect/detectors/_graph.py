@@ -7,16 +7,18 @@ protobuf message is a row of numbered fields; the walk skips the fields that it 
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 MAX_BYTES = 2_000_000_000  # protobuf's own limit is 2 GiB
 _MAX_FIELDS = 200_000  # of one message; large networks have some thousand nodes
+_MAX_SIDES = 16  # of a weight
 _MAX_TEXT = 2_000_000  # bytes of one text of the metadata
 # TensorProto.DataType of those that an input or output may have.
 _TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16", 11: "float64"}
@@ -47,6 +49,8 @@ class GraphFile:
     inputs: tuple[Tensor, ...]  # without those that are weights
     outputs: tuple[Tensor, ...]
     metadata: dict[str, str]
+    numbers: int  # how many its weights are
+    quantised: bool  # whether some of them are whole numbers of 8 bits
 
     def content(self) -> bytes:
         """Its bytes.
@@ -78,15 +82,25 @@ def read(path: Path) -> GraphFile:
             if not size:
                 raise ValueError("is empty")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                inputs, outputs, metadata = _model(content, size)
+                inputs, outputs, metadata, weights = _model(content, size)
     except OSError as error:
         raise ValueError(f"model {path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"model {path}: {error}") from None
-    return GraphFile(path, sha256, size, inputs, outputs, metadata)
+    numbers, quantised = sum(weight.numbers for weight in weights), any(weight.bits8 for weight in weights)
+    return GraphFile(path, sha256, size, inputs, outputs, metadata, numbers, quantised)
 
 
-def _model(content: mmap.mmap, size: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], dict[str, str]]:
+class _Weight(NamedTuple):
+    name: str
+    numbers: int
+    bits8: bool
+
+
+_Tensors = tuple[Tensor, ...]
+
+
+def _model(content: mmap.mmap, size: int) -> tuple[_Tensors, _Tensors, dict[str, str], list[_Weight]]:
     metadata: dict[str, str] = {}
     graph: tuple[int, int] | None = None
     for number, value in _fields(content, 0, size):
@@ -97,32 +111,47 @@ def _model(content: mmap.mmap, size: int) -> tuple[tuple[Tensor, ...], tuple[Ten
             metadata[_text(content, pair.get(1))] = _text(content, pair.get(2))
     if graph is None:
         raise ValueError("is no ONNX model: it has no graph")
-    inputs, outputs = _graph(content, graph)
+    inputs, outputs, weights = _graph(content, graph)
     if not inputs or not outputs:
         raise ValueError("is no ONNX model: its graph has no input or no output")
-    return inputs, outputs, metadata
+    return inputs, outputs, metadata, weights
 
 
-def _graph(content: mmap.mmap, graph: tuple[int, int]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def _graph(content: mmap.mmap, graph: tuple[int, int]) -> tuple[_Tensors, _Tensors, list[_Weight]]:
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
-    weights: set[str] = set()
+    weights: list[_Weight] = []
     for number, value in _fields(content, *graph):
         if not isinstance(value, tuple):
             continue
         if number == 5:
-            weights.add(_weight(content, value))
+            weights.append(_weight(content, value))
         elif number in (11, 12):
             (inputs if number == 11 else outputs).append(_value(content, value))
     # Before version 4 of the format, weights were listed as inputs too.
-    return tuple(tensor for tensor in inputs if tensor.name not in weights), tuple(outputs)
+    named = {weight.name for weight in weights}
+    return tuple(tensor for tensor in inputs if tensor.name not in named), tuple(outputs), weights
 
 
-def _weight(content: mmap.mmap, place: tuple[int, int]) -> str:
-    fields = dict(_fields(content, *place))
+def _weight(content: mmap.mmap, place: tuple[int, int]) -> _Weight:
+    """TensorProto: sides 1 (each, or all packed into bytes), type of the numbers 2, name 8, place of the data 14."""
+    sides: list[int] = []
+    fields = {}
+    for number, value in _fields(content, *place):
+        fields[number] = value
+        if number == 1 and isinstance(value, int):
+            sides.append(value)
+        elif number == 1 and isinstance(value, tuple):
+            start, end = value
+            while start < end and len(sides) <= _MAX_SIDES:
+                side, start = _varint(content, start, end)
+                sides.append(side)
+    if len(sides) > _MAX_SIDES:
+        raise ValueError("is no ONNX model that can be used here: it has a weight of too many dimensions")
     if fields.get(14) == _EXTERNAL:
         raise ValueError("keeps weights in other files; export it as one file (torch.onnx: external_data=False)")
-    return _text(content, fields.get(8))
+    bits8 = fields.get(2) in (2, 3)  # uint8, int8
+    return _Weight(_text(content, fields.get(8)), math.prod(sides), bits8)
 
 
 def _value(content: mmap.mmap, place: tuple[int, int]) -> Tensor:

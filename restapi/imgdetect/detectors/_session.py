@@ -54,7 +54,7 @@ class Session:
     """
 
     def __init__(self, file: GraphFile, threads: int, cuda: bool) -> None:
-        self._file = file
+        self.file = file
         self._threads = threads
         self._cuda = cuda
         self._loaded: tuple[int, Any] = (0, None)
@@ -65,14 +65,32 @@ class Session:
         Raises:
             ValueError, and what ONNX Runtime raises: the model or the input is not usable.
         """
-        names = [output.name for output in self._file.outputs]
-        outputs = self._session().run(names, {self._file.inputs[0].name: values})
+        names = [output.name for output in self.file.outputs]
+        outputs = self._session().run(names, {self.file.inputs[0].name: values})
         return {name: np.asarray(output) for name, output in zip(names, outputs, strict=True)}
 
     @property
     def size_bytes(self) -> int:
         """Of the file."""
-        return self._file.size_bytes
+        return self.file.size_bytes
+
+    @property
+    def device(self) -> str:
+        """Where the network is to run: cuda or cpu."""
+        return "cuda" if self._cuda and on_graphics_card() else "cpu"
+
+    @property
+    def loaded(self) -> bool:
+        """Whether this process has loaded it."""
+        return self._loaded[0] == os.getpid()
+
+    def load(self) -> None:
+        """Load it, where this process has not done so; a run does so by itself.
+
+        Raises:
+            ValueError, and what ONNX Runtime raises: the model is not usable.
+        """
+        self._session()
 
     @property
     def providers(self) -> list[str]:
@@ -81,7 +99,7 @@ class Session:
         return found
 
     def _session(self) -> Any:
-        if self._loaded[0] != os.getpid():
+        if not self.loaded:
             self._loaded = os.getpid(), self._load()
         return self._loaded[1]
 
@@ -96,4 +114,4 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         available = onnxruntime.get_available_providers()
         wanted = ["CUDAExecutionProvider"] if self._cuda and "CUDAExecutionProvider" in available else []
-        return onnxruntime.InferenceSession(self._file.content(), options, providers=[*wanted, "CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(self.file.content(), options, providers=[*wanted, "CPUExecutionProvider"])

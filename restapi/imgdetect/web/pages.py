@@ -17,6 +17,7 @@ from imgdetect.images import ACCEPTED
 from imgdetect.parameters import UploadParameters, validated
 from imgdetect.web import parameters
 from imgdetect.web.api import received
+from imgdetect.web.dialects import classifier
 from imgdetect.web.parts import parts
 
 blueprint = Blueprint("pages", __name__)
@@ -44,8 +45,10 @@ class _Answer(NamedTuple):
 
 
 @blueprint.get("/")
-def page() -> str:
-    """The empty form."""
+def page() -> str | Response:
+    """The empty form, or for a program a few words about this server."""
+    if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
+        return classifier.overview()
     return _rendered()
 
 

@@ -12,6 +12,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from imgdetect.detection import Detection, DetectOptions
 from imgdetect.detectors import Detector
 from imgdetect.errors import InvalidRequest, NotFound
+from imgdetect.parameters import DetectParameters, validated
 from imgdetect.web.api import received
 from imgdetect.web.dialects._dialect import Dialect, Problem, sentence
 from imgdetect.web.parts import parts
@@ -21,6 +22,7 @@ blueprint = Blueprint("deepstack", __name__, url_prefix="/v1")
 MAX_PREDICTIONS = 20
 MIN_CONFIDENCE = 0.4
 _FACE = "face"
+Prediction = dict[str, Any]
 # What clients know: whatever is wrong with the content is a 400 there.
 _STATUSES = {406: 400, 413: 400, 414: 400, 415: 400, 422: 400}
 
@@ -60,7 +62,7 @@ def face() -> Response:
 
 @blueprint.post("/vision/custom/<name>")
 def custom(name: str) -> Response:
-    """Look with any detector."""
+    """Look with any detector, or with several: `face,eye`."""
     return _predictions(name)
 
 
@@ -79,18 +81,21 @@ def ping() -> Response:
     return jsonify(success=True)
 
 
-def _predictions(name: str) -> Response:
-    service = parts().service
-    detector = service.detector(name, g.owner)[0]
-    if detector.task == "classification":
-        raise NotFound(f"{detector.name} names classes and finds no objects; /v1/vision/listmodels lists those that do")
+def _predictions(names: str) -> Response:
+    asked = validated(DetectParameters, {"detector": names}).detector or ""
+    detectors = [_detector(name) for name in asked.split(",")]
     least = _min_confidence()
-    options = DetectOptions(detector.name)
-    if "confidence" in detector.facts.defaults:
-        options = replace(options, confidence=least)
-    outcome = service.look(received(), options, g.owner).outcome
-    seen = (_prediction(found, detector) for found in outcome.result.detections)
-    sure = sorted((one for one in seen if one["confidence"] >= least), key=lambda one: -one["confidence"])
+    upload = received()
+    found: list[Prediction] = []
+    inference_ms = 0.0  # stays 0 where an earlier look was reused
+    for detector in detectors:
+        options = DetectOptions(detector.name)
+        if "confidence" in detector.facts.defaults:
+            options = replace(options, confidence=least)
+        outcome = parts().service.look(upload, options, g.owner).outcome
+        inference_ms += outcome.timings_ms.get("detect", 0.0)
+        found += [_prediction(one, detector) for one in outcome.result.detections]
+    sure = sorted((one for one in found if one["confidence"] >= least), key=lambda one: -one["confidence"])
     predictions = sure[:MAX_PREDICTIONS]
     seconds = time.perf_counter() - float(g.started)
     return jsonify(
@@ -98,10 +103,17 @@ def _predictions(name: str) -> Response:
         predictions=predictions,
         count=len(predictions),
         duration=round(seconds, 6),
-        inferenceMs=round(outcome.timings_ms.get("detect", 0.0)),  # 0 where an earlier look was reused
+        inferenceMs=round(inference_ms),
         processMs=round(seconds * 1000),
         code=200,
     )
+
+
+def _detector(name: str) -> Detector:
+    detector = parts().service.detector(name, g.owner)[0]
+    if detector.task == "classification":
+        raise NotFound(f"{detector.name} names classes and finds no objects; /v1/vision/listmodels lists those that do")
+    return detector
 
 
 def _min_confidence() -> float:
@@ -115,7 +127,7 @@ def _min_confidence() -> float:
     return least
 
 
-def _prediction(found: Detection, detector: Detector) -> dict[str, Any]:
+def _prediction(found: Detection, detector: Detector) -> Prediction:
     box = found.box
     return {
         "label": found.class_name,
