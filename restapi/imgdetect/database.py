@@ -150,6 +150,25 @@ class Database:
             chosen = chosen.where(tuple_(records.c.created_at, records.c.id) < before)
         return self._records(chosen)
 
+    def record_places(
+        self, owner: str, limit: int, before: tuple[int, str] | None, since: int | None, until: int | None
+    ) -> list[tuple[int, str]]:
+        """(created_at, id) of records, newest first.
+
+        Args:
+            before: of the last record of the page before this one.
+            since, until: only those made from then on, and before then.
+        """
+        chosen = select(records.c.created_at, records.c.id).where(records.c.owner == owner)
+        if before is not None:
+            chosen = chosen.where(tuple_(records.c.created_at, records.c.id) < before)
+        if since is not None:
+            chosen = chosen.where(records.c.created_at >= since)
+        if until is not None:
+            chosen = chosen.where(records.c.created_at < until)
+        with self._transaction() as connection:
+            return [(row[0], row[1]) for row in connection.execute(chosen.order_by(*_NEWEST_FIRST).limit(limit))]
+
     def set_processed(
         self,
         record_id: str,

@@ -173,7 +173,12 @@ def detector_document(detector: Detector, cascade: UploadedCascade | None = None
 
 def cursor_of(record: Record) -> str:
     """A cursor that names the place behind a record in a list."""
-    return base64.urlsafe_b64encode(f"{record.created_at}:{record.id}".encode()).decode().rstrip("=")
+    return cursor_at(record.created_at, record.id)
+
+
+def cursor_at(created_at: int, record_id: str) -> str:
+    """A cursor that names the place behind a record, by its time and id."""
+    return base64.urlsafe_b64encode(f"{created_at}:{record_id}".encode()).decode().rstrip("=")
 
 
 def place_of(cursor: str) -> tuple[int, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from imgdetect.addresses import AddressRefused, target_of
 from imgdetect.detection import DetectOptions, Style, VideoOptions
@@ -126,6 +127,10 @@ def _callback_url(value: str) -> str:
     return value
 
 
+def _microseconds(time: datetime | None) -> int | None:
+    return None if time is None else (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
 def _must_fit(min_size: tuple[int, int] | None, max_size: tuple[int, int] | None) -> None:
     if min_size and max_size and any(a > b for a, b in zip(min_size, max_size, strict=True)):
         raise ValueError("min_size is larger than max_size")
@@ -239,6 +244,35 @@ class ListParameters(BaseModel):
 
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: str | None = None
+
+
+class ExportParameters(BaseModel):
+    """The parameters of an export."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["coco", "yolo", "voc"] = "coco"
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    cursor: str | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    classes: Annotated[tuple[str, ...] | None, BeforeValidator(_classes)] = None
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> ExportParameters:
+        if self.since and self.until and self.since >= self.until:
+            raise ValueError("since is not before until")
+        return self
+
+    @property
+    def since_us(self) -> int | None:
+        """The first time, microseconds since the epoch."""
+        return _microseconds(self.since)
+
+    @property
+    def until_us(self) -> int | None:
+        """The first time that does not count any more."""
+        return _microseconds(self.until)
 
 
 class FormatParameters(BaseModel):

@@ -39,7 +39,7 @@ RANKS = (
             "migrations",
         },
     },
-    {"attempts", "pipeline", "records", "documents", "cascades", "models", "several", "remote", "video"},
+    {"attempts", "pipeline", "records", "documents", "cascades", "models", "several", "remote", "exports", "video"},
     {"service"},
     {"jobs", "callbacks", "videos"},
     {"housekeeping", "batches"},

@@ -51,6 +51,7 @@ class PlansContract(DatabaseContract):
         rows.ids_named("7.jpg", "o7", 3)
         rows.list_records("o7", 20)
         rows.list_records("o7", 20, (2000, one))
+        rows.record_places("o7", 20, (2000, one), 1, 3000)
         rows.set_processed(one, "o7", None, None, {}, {}, 1)
         rows.delete_record(one, "o7")
         rows.records_older_than(100, 20)

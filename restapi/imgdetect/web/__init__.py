@@ -18,14 +18,14 @@ from imgdetect.errors import NotFound
 from imgdetect.housekeeping import Housekeeping
 from imgdetect.jobs import Jobs
 from imgdetect.service import DetectionService
-from imgdetect.web import api, batches, bodies, detectors, dialects, docs, operations, pages, problems, videos
+from imgdetect.web import api, batches, bodies, detectors, dialects, docs, export, operations, pages, problems, videos
 from imgdetect.web.auth import Gate
 from imgdetect.web.parts import Parts
 
 log = logs.get_logger("imgdetect.access")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _ARCHIVES_AT_ONCE = 4
-_EXPOSED = "Location, Content-Location, ETag, Retry-After, Preference-Applied, X-Request-ID"
+_EXPOSED = "Location, Link, Content-Location, ETag, Retry-After, Preference-Applied, X-Request-ID"
 _CORS_HEADERS = "Content-Type, X-API-Key, Authorization, Prefer, Idempotency-Key, If-None-Match, Range"
 
 
@@ -68,6 +68,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(batches.blueprint)
     app.register_blueprint(batches.results_blueprint)
     app.register_blueprint(detectors.blueprint)
+    app.register_blueprint(export.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(pages.blueprint)
     dialects.register(app)
