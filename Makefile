@@ -101,6 +101,9 @@ soak: $(DEV) $(ENGINE) ## 10,000 mixed requests: does memory, or the number of o
 bench-engine: $(DEV) $(ENGINE) ## measure fasthaar against OpenCV (a table for every cascade)
 	cd fasthaar && ../$(BIN)/python -m benchmarks
 
+stop-sign: $(DEV) $(ENGINE) ## train the detector stop_sign again (docs/stop_sign.md)
+	scripts/train_stop_sign.sh
+
 down: ## stop them; the data stays
 	docker compose down
 

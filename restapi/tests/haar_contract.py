@@ -79,8 +79,8 @@ class CreationContract(EngineCase):
 
     def test_every_cascade_of_opencv_has_a_name(self) -> None:
         files = {path.name for path in cascades.BUNDLED_FOLDER.glob("*.xml")}
-        self.assertEqual(files, {bundled.file for bundled in BUNDLED.values()})
-        self.assertEqual(17, len(BUNDLED))
+        self.assertEqual(17, len(files))
+        self.assertEqual(files, {bundled.file for name, bundled in BUNDLED.items() if name != "stop_sign"})
 
     def test_the_window_read_from_every_file_is_the_one_that_opencv_loads(self) -> None:
         for name, bundled in BUNDLED.items():

@@ -1,4 +1,4 @@
-"""The cascades that come with OpenCV 4, their parameters, and what a cascade file says without being loaded."""
+"""The bundled cascades, their parameters, and what a cascade file says without being loaded."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ MAX_BYTES = 4 * 1024 * 1024
 _SIDES = range(8, 129)  # of a window; every cascade in use lies well inside
 # Below this scale factor the cost follows from the one at it.
 _FINEST_COUNTED = 1.005
+# The cascades that were trained for this package; docs/stop_sign.md says how.
+OWN = Path(__file__).with_name("cascades")
 _HEADER = {"stageType", "featureType", "width", "height", "size"}
 
 
 @dataclass(frozen=True)
 class Bundled:
-    """A cascade of OpenCV's, with the defaults that suit it better than OpenCV's own."""
+    """A cascade that is there by name, with the defaults that suit it better than OpenCV's own."""
 
-    file: str
+    file: str  # seen from OpenCV's folder; absolute where the cascade is one of this package
     class_name: str
     defaults: dict[str, Any] = field(default_factory=dict)
 
@@ -50,6 +52,7 @@ BUNDLED: dict[str, Bundled] = {
     "lower_body": Bundled("haarcascade_lowerbody.xml", "lower_body"),
     "licence_plate": Bundled("haarcascade_russian_plate_number.xml", "licence_plate"),
     "licence_plate_16": Bundled("haarcascade_license_plate_rus_16stages.xml", "licence_plate"),
+    "stop_sign": Bundled(str(OWN / "stop_sign.xml"), "stop_sign", {"min_neighbors": 4}),
 }
 
 

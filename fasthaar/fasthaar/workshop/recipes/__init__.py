@@ -1,7 +1,7 @@
 """Objects that the workshop can render without any picture of them.
 
-A recipe is a module that is named here. Its class is a `Renderer`, made from `seed`, `photographs` (pictures without
-the object that backgrounds may be taken from) and `scene_wh`.
+A recipe is a module that is named here. Its class, or a function of it, makes a `Renderer` from `seed`, `photographs`
+(pictures without the object that backgrounds may be taken from) and `scene_wh`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fasthaar.workshop import WorkshopError
 from fasthaar.workshop.effects import Bytes, Size
 from fasthaar.workshop.render import Renderer
 
-RECIPES = {"stop-sign": ("stop_sign", "StopSign")}
+RECIPES = {"stop-sign": ("stop_sign", "StopSign"), "stop-sign-back": ("stop_sign", "from_behind")}
 
 
 def load(name: str, seed: int, photographs: Sequence[Bytes], scene_wh: Size) -> Renderer:

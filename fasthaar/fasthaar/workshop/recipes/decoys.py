@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from fasthaar.workshop.effects import Floats, Size, fractal, slope
 from fasthaar.workshop.pose import draw_pose, paste
-from fasthaar.workshop.recipes.glyphs import write_scribbles
+from fasthaar.workshop.recipes.writing import Writer, write
 
 SIDE = 128  # of a sign's texture, pixels
 _FINE = 2
@@ -49,7 +49,7 @@ def _fill(corners: list[tuple[float, float]]) -> Floats:
     return _mask(draw_it)
 
 
-def _content(rng: np.random.Generator) -> Floats:
+def _content(rng: np.random.Generator, write: Writer) -> Floats:
     """What stands on a sign: a bar, lines of writing, an arrow, a few strokes, or nothing."""
     kind = rng.choice(
         ("bar", "writing", "lines", "arrow", "strokes", "nothing"), p=(0.12, 0.28, 0.18, 0.14, 0.14, 0.14)
@@ -63,12 +63,12 @@ def _content(rng: np.random.Generator) -> Floats:
         elif kind == "writing":
             high = rng.uniform(0.15, 0.45) * side
             wide = rng.uniform(0.4, 0.75) * side
-            write_scribbles(mask, rng, ((side - wide) / 2, (side - high) / 2, wide, high))
+            write(mask, rng, ((side - wide) / 2, (side - high) / 2, wide, high))
         elif kind == "lines":
             count = int(rng.integers(2, 5))
             for line in range(count):
                 y, high = side * (0.25 + 0.5 * line / count), side * 0.35 / count
-                write_scribbles(mask, rng, (side * 0.25, y, side * rng.uniform(0.3, 0.5), high))
+                write(mask, rng, (side * 0.25, y, side * rng.uniform(0.3, 0.5), high))
         elif kind == "arrow":
             turn = rng.uniform(0, 2 * np.pi)
             along, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
@@ -84,7 +84,13 @@ def _content(rng: np.random.Generator) -> Floats:
     return _mask(draw_it)
 
 
-def paste_sign(picture: Floats, rng: np.random.Generator, center_xy: tuple[float, float], side_px: float) -> None:
+def paste_sign(
+    picture: Floats,
+    rng: np.random.Generator,
+    center_xy: tuple[float, float],
+    side_px: float,
+    write: Writer = write,
+) -> None:
     """Put a sign that is no stop sign into a picture, in place."""
     outline = _outline(rng)
     field, other = rng.uniform(20, 250, 2)
@@ -92,13 +98,13 @@ def paste_sign(picture: Floats, rng: np.random.Generator, center_xy: tuple[float
     edge = rng.uniform(20, 250)
     levels = np.full((SIDE, SIDE), edge, np.float32)
     levels += (np.float32(field) - levels) * _fill(outline(1 - border))
-    levels += (np.float32(other) - levels) * _content(rng)
+    levels += (np.float32(other) - levels) * _content(rng, write)
     levels = levels * slope(rng, (SIDE, SIDE), (0, 0.35)) + rng.uniform(0, 5) * fractal(rng, (SIDE, SIDE), SIDE / 3, 4)
     pose = draw_pose(rng, yaw=50)
     paste(picture, levels.astype(np.float32), _fill(outline(1)), pose.matrix(side_px, center_xy), 2)
 
 
-def paste_board(picture: Floats, rng: np.random.Generator, box: Box) -> None:
+def paste_board(picture: Floats, rng: np.random.Generator, box: Box, write: Writer = write) -> None:
     """Put a board with writing into a picture, in place: a shop's sign, a street's name, a number plate."""
     x, y, width, height = box
     mask = Image.new("L", (max(8, int(width)) * _FINE, max(8, int(height)) * _FINE))
@@ -106,7 +112,7 @@ def paste_board(picture: Floats, rng: np.random.Generator, box: Box) -> None:
     lines = int(rng.integers(1, 4))
     for line in range(lines):
         top = high * (0.12 + 0.8 * line / lines)
-        write_scribbles(mask, rng, (wide * 0.08, top, wide * rng.uniform(0.5, 0.84), high * 0.6 / lines))
+        write(mask, rng, (wide * 0.08, top, wide * rng.uniform(0.5, 0.84), high * 0.6 / lines))
     ink = np.asarray(mask.reduce(_FINE), np.float32) / 255
     levels = rng.uniform(15, 250) + np.float32(rng.uniform(-200, 200)) * ink
     left, top = int(x), int(y)

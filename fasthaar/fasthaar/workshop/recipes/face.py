@@ -27,11 +27,16 @@ LIGHTS: dict[str, tuple[float, tuple[float, float], tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Face:
-    """A face as it would be seen straight on: grey levels and opacity, (SIDE, SIDE), and its light's name."""
+    """A face as it would be seen straight on: grey levels and opacity, (SIDE, SIDE), and its light's name.
+
+    Attributes:
+        pole: where the sign is seen from behind, its pole's thickness, in parts of the face's side, and grey level.
+    """
 
     levels: Floats
     alpha: Floats
     light: str
+    pole: tuple[float, float] | None = None
 
 
 def octagon(scale: float = 1) -> Points:
@@ -60,6 +65,26 @@ def draw_face(rng: np.random.Generator) -> Face:
     if rng.random() < 0.15:
         levels += _glare(rng)
     return Face(levels, _filled(octagon()), light)
+
+
+def draw_back(rng: np.random.Generator) -> Face:
+    """A sign seen from behind: bare metal or paint, and the pole before it."""
+    plain, thick = rng.uniform(20, 230), rng.uniform(0.06, 0.17)
+    pole = float(np.clip(plain + rng.choice((-1, 1)) * rng.uniform(12, 110), 5, 250))
+    levels = plain * (1 + rng.uniform(0, 0.08) * fractal(rng, (SIDE, SIDE), SIDE / 2, 6))
+    levels = levels * slope(rng, (SIDE, SIDE), (0.0, 0.4))
+    back = Image.fromarray(levels.astype(np.float32))
+    draw = ImageDraw.Draw(back)
+    if rng.random() < 0.3:  # what holds it
+        for y in (rng.uniform(0.15, 0.3) * SIDE, rng.uniform(0.65, 0.85) * SIDE):
+            wide = rng.uniform(0.1, 0.5) * SIDE
+            draw.rectangle(((SIDE - wide) / 2, y, (SIDE + wide) / 2, y + rng.uniform(0.02, 0.07) * SIDE), pole)
+    middle, top = SIDE * (0.5 + rng.normal(0, 0.015)), SIDE * rng.choice((0.0, rng.uniform(0, 0.2)))
+    draw.rectangle((middle - thick * SIDE / 2, top, middle + thick * SIDE / 2, SIDE), pole)
+    if rng.random() < 0.5:  # round, or an angle, so that its sides are not as bright
+        side = float(np.clip(pole + rng.normal(0, 40), 0, 255))
+        draw.rectangle((middle, top, middle + thick * SIDE / 2, SIDE), side)
+    return Face(np.array(back, np.float32), _filled(octagon()), "day", (float(thick), pole))
 
 
 def _filled(corners: Points) -> Floats:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fasthaar.workshop.effects import Bytes, Floats, blurred, draw_camera
+from fasthaar.workshop.effects import Bytes, Floats, Size, blurred, draw_camera
 from fasthaar.workshop.pose import bounds, draw_pose, moved, paste
 from fasthaar.workshop.recipes.decoys import covered, paste_board
-from fasthaar.workshop.recipes.face import Face, draw_face, octagon, seen_from_afar
+from fasthaar.workshop.recipes.face import Face, draw_back, draw_face, octagon, seen_from_afar
+from fasthaar.workshop.recipes.glyphs import write_scribbles
 from fasthaar.workshop.recipes.street import close_up, collage, cut_out, street
+from fasthaar.workshop.recipes.writing import Writer, cover_with_writing, write
 from fasthaar.workshop.render import Box
 
 _MOST_PX = 110.0  # of a face in a sample: what is larger looks the same once it is reduced
@@ -29,30 +31,35 @@ class StopSign:
         seed: everything follows from it, from the number of the picture, and from the photographs.
         photographs: pictures without stop signs, uint8 (H, W), that half of all backgrounds are taken from.
         smallest_px: the smallest side of a face in a sample.
+        backs: the share of samples that are seen from behind, 0 to 1.
         scene_wh: the size of the scenes and negatives, pixels.
     """
 
     seed: int = 0
     photographs: Sequence[Bytes] = ()
     smallest_px: float = 18
+    backs: float = 0
     scene_wh: tuple[int, int] = (800, 600)
 
     def sample(self, number: int) -> tuple[Bytes, Box]:
         """One sign with what is around it, for training: a picture twice as large as the face, and the face's box."""
         rng = self._rng("sample", number)
         while True:  # until it can be seen what it is
-            picture, box = self._sample(rng)
-            if _is_legible(picture, box):
+            back = draw_back(rng) if self.backs > 0 and rng.random() < self.backs else None
+            picture, box = self._sample(rng, back)
+            if _stands_out(picture, box) if back else _is_legible(picture, box):
                 return picture, box
 
-    def _sample(self, rng: np.random.Generator) -> tuple[Bytes, Box]:
+    def _sample(self, rng: np.random.Generator, back: Face | None) -> tuple[Bytes, Box]:
         px = float(np.exp(rng.uniform(np.log(self.smallest_px), np.log(_MOST_PX))))
         side = int(np.ceil(px * 2))
-        face = draw_face(rng)
-        picture = close_up(rng, (side, side), self.photographs)
+        face = back or draw_face(rng)
+        # Beside lettering there are strokes alone; typefaces take long, and teach what is no sign.
+        writer = write if back else write_scribbles
+        picture = close_up(rng, (side, side), self.photographs, writer)
         picture *= np.float32(_surroundings(rng, face))
         center = (side / 2 + rng.uniform(-0.5, 0.5), side / 2 + rng.uniform(-0.5, 0.5))
-        box = _place(rng, picture, face, center, px)
+        box = _place(rng, picture, face, center, px, writer)
         if rng.random() < 0.2:
             picture = covered(rng, picture, box)
         return draw_camera(rng, px).shoot(picture, rng), box
@@ -61,7 +68,7 @@ class StopSign:
         """A street with one to three signs, and the boxes of their faces; faces have 20 pixels at least."""
         rng = self._rng("scene", number)
         width, height = self.scene_wh
-        picture = self._street(rng)
+        picture = self._street(rng, self.scene_wh)
         boxes: list[Box] = []
         night = rng.random() < 0.15
         picture *= np.float32(rng.uniform(0.15, 0.5) if night else 1)
@@ -79,23 +86,34 @@ class StopSign:
     def negative(self, number: int) -> Bytes:
         """A street, or a cut-out of one, without a stop sign but with what may be taken for one."""
         rng = self._rng("negative", number)
+        # Photographs are often enlarged before they are looked at, so some have nothing fine in them.
+        coarse = float(rng.uniform(1.3, 2.5)) if rng.random() < 0.35 else 1.0
+        size = (round(self.scene_wh[0] / coarse), round(self.scene_wh[1] / coarse))
         kind = rng.random()
-        if kind < 0.45:
-            picture = self._street(rng)
+        if kind < 0.4:
+            picture = self._street(rng, size)
         elif kind < 0.9:
-            picture = collage(rng, self.scene_wh, self.photographs)
+            picture = collage(rng, size, self.photographs)
         else:
-            picture = close_up(rng, self.scene_wh, self.photographs)
+            picture = close_up(rng, size, self.photographs)
+        if rng.random() < 0.35:
+            picture = cover_with_writing(rng, picture)
         picture *= np.float32(rng.uniform(0.1, 0.5) if rng.random() < 0.12 else 1)
-        return draw_camera(rng, 40).shoot(picture, rng)
+        shot = draw_camera(rng, 40 / coarse).shoot(picture, rng)
+        return np.array(Image.fromarray(shot).resize(self.scene_wh, Image.Resampling.BILINEAR), np.uint8)
 
-    def _street(self, rng: np.random.Generator) -> Floats:
+    def _street(self, rng: np.random.Generator, size_wh: Size) -> Floats:
         if self.photographs and rng.random() < 0.4:
-            return cut_out(rng, self.scene_wh, self.photographs)
-        return street(rng, self.scene_wh)
+            return cut_out(rng, size_wh, self.photographs)
+        return street(rng, size_wh)
 
     def _rng(self, kind: str, number: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, _KINDS[kind], number))
+
+
+def from_behind(seed: int, photographs: Sequence[Bytes], scene_wh: Size) -> StopSign:
+    """The renderer whose samples are all seen from behind; scenes and negatives are those of `StopSign`."""
+    return StopSign(seed, photographs, backs=1, scene_wh=scene_wh)
 
 
 def _is_legible(picture: Bytes, box: Box) -> bool:
@@ -106,13 +124,29 @@ def _is_legible(picture: Bytes, box: Box) -> bool:
     return float(np.asarray(small, np.float32).std()) >= 11
 
 
+def _stands_out(picture: Bytes, box: Box) -> bool:
+    """Whether a sign without lettering differs from what is around it."""
+    x, y, wide, high = box
+    around = (x - wide * 0.1, y - high * 0.1, x + wide * 1.1, y + high * 1.1)
+    small = np.asarray(Image.fromarray(picture).resize((6, 6), Image.Resampling.BOX, around), np.float32)
+    corners = small[[0, 0, -1, -1], [0, -1, 0, -1]]
+    return float(np.sort(np.abs(corners - small[2:4, [1, 4]].mean()))[1]) >= 22
+
+
 def _surroundings(rng: np.random.Generator, face: Face) -> float:
     """How bright everything but the sign is, for the light on the sign."""
     low, high = {"night": (0.04, 0.35), "backlit": (0.9, 1.6), "shade": (0.4, 1.1)}.get(face.light, (0.55, 1.2))
     return float(rng.uniform(low, high))
 
 
-def _place(rng: np.random.Generator, picture: Floats, face: Face, center: tuple[float, float], px: float) -> Box:
+def _place(
+    rng: np.random.Generator,
+    picture: Floats,
+    face: Face,
+    center: tuple[float, float],
+    px: float,
+    writer: Writer = write,
+) -> Box:
     """Puts a sign with its pole into a picture, in place, and returns the face's box."""
     matrix = draw_pose(rng).matrix(px, center)
     if rng.random() < 0.9:
@@ -121,7 +155,9 @@ def _place(rng: np.random.Generator, picture: Floats, face: Face, center: tuple[
     paste(picture, levels, face.alpha, matrix, 3 if px < 50 else 2)
     if rng.random() < 0.15:  # a plate below: ALL WAY, a street's name
         wide = px * rng.uniform(0.5, 1)
-        paste_board(picture, rng, (center[0] - wide / 2, center[1] + px * 0.56, wide, wide * rng.uniform(0.2, 0.5)))
+        paste_board(
+            picture, rng, (center[0] - wide / 2, center[1] + px * 0.56, wide, wide * rng.uniform(0.2, 0.5)), writer
+        )
     if face.light == "night" and rng.random() < 0.5:
         _bloom(picture, bounds(moved(matrix, octagon())), float(rng.uniform(0.15, 0.5)))
     return bounds(moved(matrix, octagon()))
@@ -130,8 +166,9 @@ def _place(rng: np.random.Generator, picture: Floats, face: Face, center: tuple[
 def _erect(rng: np.random.Generator, picture: Floats, face: Face, center: tuple[float, float], px: float) -> None:
     """Draws the pole behind a face, in place."""
     height = picture.shape[0]
-    thick = px * rng.uniform(0.04, 0.13)
-    grey = float(rng.uniform(20, 200)) * (0.4 if face.light == "night" else 1)
+    thick, grey = px * rng.uniform(0.04, 0.13), float(rng.uniform(20, 200)) * (0.4 if face.light == "night" else 1)
+    if face.pole:
+        thick, grey = px * face.pole[0], face.pole[1]
     top = center[1] - px * (rng.uniform(0.52, 0.75) if rng.random() < 0.35 else 0.2)
     poled = Image.fromarray(picture)
     ImageDraw.Draw(poled).line(

@@ -17,9 +17,12 @@ from fasthaar.workshop.recipes.decoys import (
     paste_board,
     paste_sign,
 )
+from fasthaar.workshop.recipes.writing import Writer, write
 
 
-def close_up(rng: np.random.Generator, size_wh: Size, photographs: Sequence[Bytes] = ()) -> Floats:
+def close_up(
+    rng: np.random.Generator, size_wh: Size, photographs: Sequence[Bytes] = (), write: Writer = write
+) -> Floats:
     """What may be seen around a sign: one or two surfaces, and things that cut through them."""
     if photographs and rng.random() < 0.5:
         picture = cut_out(rng, size_wh, photographs)
@@ -28,7 +31,7 @@ def close_up(rng: np.random.Generator, size_wh: Size, photographs: Sequence[Byte
         if rng.random() < 0.45:
             second = surfaces.draw_surface(rng, size_wh)
             picture = np.where(_skyline(rng, size_wh, rng.uniform(0.1, 0.9)), second, picture)
-    return _with_clutter(rng, picture)
+    return _with_clutter(rng, picture, write)
 
 
 def cut_out(rng: np.random.Generator, size_wh: Size, photographs: Sequence[Bytes]) -> Floats:
@@ -177,7 +180,7 @@ def _park(rng: np.random.Generator, draw: ImageDraw.ImageDraw, at: tuple[float, 
         draw_round(draw, rng, (x + length * wheel, y), high * 0.5)
 
 
-def _with_clutter(rng: np.random.Generator, picture: Floats) -> Floats:
+def _with_clutter(rng: np.random.Generator, picture: Floats, write: Writer) -> Floats:
     """Poles, branches, boards and other signs, each now and then."""
     height, width = picture.shape
     size = (width, height)
@@ -193,8 +196,12 @@ def _with_clutter(rng: np.random.Generator, picture: Floats) -> Floats:
         draw_round(draw, rng, (rng.uniform(0, width), rng.uniform(0, height)), width * rng.uniform(0.1, 0.6))
     cluttered = np.array(canvas, np.float32)
     if rng.random() < 0.12:
-        paste_sign(cluttered, rng, (rng.uniform(0, width), rng.uniform(0, height)), width * rng.uniform(0.2, 0.7))
+        paste_sign(
+            cluttered, rng, (rng.uniform(0, width), rng.uniform(0, height)), width * rng.uniform(0.2, 0.7), write
+        )
     if rng.random() < 0.1:
         wide = width * rng.uniform(0.2, 0.8)
-        paste_board(cluttered, rng, (rng.uniform(0, width), rng.uniform(0, height), wide, wide * rng.uniform(0.2, 0.6)))
+        paste_board(
+            cluttered, rng, (rng.uniform(0, width), rng.uniform(0, height), wide, wide * rng.uniform(0.2, 0.6)), write
+        )
     return cluttered
