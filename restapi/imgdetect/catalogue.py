@@ -1,8 +1,11 @@
-"""Models that can be fetched by name: who made them, under which licence, where they are, and what they have to be.
+"""What can be fetched by name: who made it, under which licence, where it is, and what it has to be.
 
 Only models whose licence (Apache-2.0, MIT, BSD) allows every use are here. A checksum is that of the publisher's own
 records, for these the Git LFS pointers of the ONNX Model Zoo and the OpenCV Zoo; where there was none to be seen it is
 empty, and a fetch needs a person who says what it should be.
+
+Of the datasets, nobody publishes a checksum. COCO's own server has no certificate for its name; what it serves is a
+bucket of Amazon's, which can be asked by its own name over https.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ _OPENCV = "https://github.com/opencv/opencv_zoo/raw/main/models/"
 
 @dataclass(frozen=True)
 class Offer:
-    """A model that can be fetched."""
+    """A model, or a ZIP archive of pictures, that can be fetched."""
 
     name: str
     task: str
@@ -124,3 +127,26 @@ _OFFERS = (
     ),
 )
 CATALOGUE: dict[str, Offer] = {offer.name: offer for offer in _OFFERS}
+
+_OF_FLICKR = "pictures of Flickr's users, each under a licence of its own"
+_DATASETS = (
+    Offer(
+        "coco128",
+        "dataset",
+        _OF_FLICKR,
+        "COCO, by Ultralytics",
+        "https://github.com/ultralytics/assets/releases/download/v0.0.0/coco128.zip",
+        0,
+        "",
+    ),
+    Offer(
+        "coco-val",
+        "dataset",
+        _OF_FLICKR,
+        "COCO",
+        "https://s3.amazonaws.com/images.cocodataset.org/zips/val2017.zip",
+        0,
+        "",
+    ),
+)
+DATASETS: dict[str, Offer] = {offer.name: offer for offer in _DATASETS}

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from imgdetect import __version__, augment, config, documents, housekeeping, images, logs
 from imgdetect.config import Settings
+from imgdetect.dataset_commands import dataset
 from imgdetect.detection import Detection, DetectOptions, VideoProgress
 from imgdetect.errors import Problem
 from imgdetect.model_commands import models
@@ -329,6 +330,7 @@ def config_command() -> None:
 
 
 main.add_command(models)
+main.add_command(dataset)
 
 
 @main.group()

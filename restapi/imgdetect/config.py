@@ -25,8 +25,8 @@ SECRETS = ("api_keys", "callback_secret", "cache_url", "database_url", "queue_ur
 _SERVICE_LINK = re.compile(r"IMGDETECT_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
 MAX_SIDE = 16_384
 _SECRET_LENGTH = 16
-# Of the repository, or of /app in the image.
-_ROOT = Path(__file__).parents[2]
+# In the repository; the image has none.
+_SAMPLES = Path(__file__).parents[2] / "test_images" / "input"
 
 
 class SettingsError(Exception):
@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     images_detector: str = Field("", description="Detector of /predict for images by id; empty: the default detector")
     dataset_dir: Path | None = Field(
         None,
-        description="Folder of pictures that clients may name; empty: the samples, or dataset in the data folder",
+        description="Folder of pictures that clients may name; empty: dataset in the data folder, or the samples",
     )
     cascades_dir: Path | None = Field(None, description="Folder of your own cascades: NAME.xml becomes detector NAME")
     models_dir: Path | None = Field(
@@ -184,10 +184,15 @@ class Settings(BaseSettings):
         return self.models_dir or self.data_dir / "models"
 
     @property
+    def fetched_dataset_dir(self) -> Path:
+        """Where 'imgdetect dataset fetch' puts pictures."""
+        return self.dataset_dir or self.data_dir / "dataset"
+
+    @property
     def effective_dataset_dir(self) -> Path:
-        """The folder that is set; else the one in the image or the repository; else the one that is fetched into."""
-        own = (_ROOT / "dataset", _ROOT / "test_images" / "input")
-        return self.dataset_dir or next((folder for folder in own if folder.is_dir()), self.data_dir / "dataset")
+        """The folder that is set, or was fetched into; else the sample pictures, where this runs in the repository."""
+        fetched = self.fetched_dataset_dir
+        return _SAMPLES if not self.dataset_dir and not fetched.is_dir() and _SAMPLES.is_dir() else fetched
 
     @property
     def effective_slots(self) -> int:

@@ -94,7 +94,7 @@ class Dataset:
         with suppress(OSError), os.scandir(self._folder) as entries:
             for entry in entries:
                 name = entry.name
-                if name.startswith(".") or not name.lower().endswith(SUFFIXES) or not _is_text(name):
+                if not is_picture_name(name):
                     continue
                 with suppress(OSError):
                     if entry.is_file(follow_symlinks=not entry.is_symlink() or self._inside(name)):
@@ -108,9 +108,10 @@ class Dataset:
             return False
 
 
-def _is_text(name: str) -> bool:
+def is_picture_name(name: str) -> bool:
+    """Whether a file of this name, without folders, may be a picture of a dataset."""
     try:
         name.encode()
     except UnicodeEncodeError:  # bytes that are no UTF-8, which neither JSON nor a database can carry
         return False
-    return True
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".") and name.isprintable()

@@ -42,7 +42,7 @@ def fetch(
     """
     parts = urlsplit(url)
     if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
-        raise ValueError(f"{url}: models are fetched over https only")
+        raise ValueError(f"{url}: files are fetched over https only")
     part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     left = tries

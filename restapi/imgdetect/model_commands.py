@@ -25,21 +25,23 @@ _LIMITS = {"memory_bytes": CHILD_MEMORY_BYTES, "seconds": 120.0}
 _MOST_BYTES = 2_000_000_000
 
 
-def _refuse(message: str) -> Any:
+def refuse(message: str) -> Any:
+    """End the program with exit code 2."""
     click.echo(f"imgdetect: {message}", err=True)
     sys.exit(2)
 
 
-def _settings() -> Settings:
+def settings_or_exit() -> Settings:
+    """The settings; wrong ones end the program."""
     try:
         return config.load()
     except config.SettingsError as error:
-        _refuse(str(error))
+        refuse(str(error))
         raise
 
 
 def _models() -> Models:
-    return Models(_settings().effective_models_dir)
+    return Models(settings_or_exit().effective_models_dir)
 
 
 @click.group()
@@ -53,7 +55,7 @@ def list_command() -> None:
     try:
         here = _models().all()
     except ValueError as error:
-        _refuse(str(error))
+        refuse(str(error))
     click.echo("here:" if here else "here: none")
     for model in here:
         licence = model.licence or "licence not given"
@@ -76,26 +78,26 @@ def fetch_command(name: str, sha256: str, accept_unverified: bool, labels: str) 
     """Download a model of the catalogue, check it and try it out. What was cut off goes on where it ended."""
     offer = CATALOGUE.get(name)
     if offer is None:
-        _refuse(f"the catalogue has no {name[:64]!r}; it has {', '.join(CATALOGUE)}")
+        refuse(f"the catalogue has no {name[:64]!r}; it has {', '.join(CATALOGUE)}")
     assert offer is not None
     if sha256 and offer.verified and sha256 != offer.sha256:
-        _refuse(f"--sha256 is not that of the catalogue, which is {offer.sha256}")
+        refuse(f"--sha256 is not that of the catalogue, which is {offer.sha256}")
     if not (offer.verified or sha256 or accept_unverified):
-        _refuse(f"no checksum of {name} is known; give --sha256 HEX, or --accept-unverified to take what comes")
-    folder = _settings().effective_models_dir
+        refuse(f"no checksum of {name} is known; give --sha256 HEX, or --accept-unverified to take what comes")
+    folder = settings_or_exit().effective_models_dir
     there = Models(folder)
     if any(model.name == name for model in _listed(there)):
-        _refuse(f"there is a model {name} already; remove it first")
+        refuse(f"there is a model {name} already; remove it first")
     file = folder / ".fetched" / f"{name}.onnx"
     try:
-        found = _downloaded(offer, file, offer.sha256 or sha256)
+        found = downloaded(offer, file, offer.sha256 or sha256)
         if not (offer.verified or sha256):
             click.echo(f"unverified: {name} has the SHA-256 {found}")
         model, seen = there.add(
             file, name, offer.parameters, labels=labels, licence=offer.licence, source=offer.url, limits=_LIMITS
         )
     except (ValueError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     file.unlink(missing_ok=True)
     _tell(model, seen)
 
@@ -104,12 +106,12 @@ def _listed(there: Models) -> list[Model]:
     try:
         return there.all()
     except ValueError as error:
-        _refuse(str(error))
+        refuse(str(error))
         raise
 
 
-def _downloaded(offer: Offer, file: Path, sha256: str) -> str:
-    """Its SHA-256; a file that an earlier run had fetched whole is fetched no second time."""
+def downloaded(offer: Offer, file: Path, sha256: str) -> str:
+    """Download something, with a bar; returns its SHA-256."""
     with tqdm(total=offer.size_bytes or None, unit="B", unit_scale=True, desc=offer.name, disable=None) as bar:
 
         def progress(done: int, total: int | None) -> None:
@@ -150,7 +152,7 @@ def add_command(
             limits=_LIMITS,
         )
     except (ValueError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     _tell(model, seen)
 
 
@@ -161,7 +163,7 @@ def remove_command(name: str) -> None:
     try:
         _models().remove(name)
     except (ValueError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     click.echo(f"removed {name}")
 
 
@@ -199,7 +201,7 @@ def optimize_command(name: str, target: str | None, pictures: Path | None, no_in
             )
         compared = onnx.compare(there.url(model), there.url(new), seen or onnx.noise())
     except (ValueError, OSError, Problem) as error:
-        _refuse(str(error))
+        refuse(str(error))
     _tell(new, vetted)
     (before, after), (slow, quick) = compared.size_bytes, compared.look_ms
     click.echo(f"  size       {_megabytes(before)} -> {_megabytes(after)}")
@@ -214,7 +216,7 @@ def _pictures(folder: Path) -> list[Image]:
     Raises:
         ValueError: there is none.
     """
-    settings = _settings()
+    settings = settings_or_exit()
     found = []
     for path in sorted(folder.iterdir()):
         if not path.is_file():

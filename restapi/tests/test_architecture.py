@@ -43,7 +43,7 @@ RANKS = (
     {"service"},
     {"jobs", "callbacks", "videos"},
     {"housekeeping", "batches"},
-    {"web", "cli", "model_commands", "wsgi", "worker"},
+    {"web", "cli", "model_commands", "dataset_commands", "wsgi", "worker"},
 )
 HOMES = {
     "flask": {"web", "wsgi"},
@@ -74,7 +74,7 @@ HOMES = {
     "botocore": {"storages/s3"},
     "structlog": {"logs"},
     "av": {"video_files"},
-    "click": {"cli", "model_commands"},
+    "click": {"cli", "model_commands", "dataset_commands"},
     "tqdm": {"cli", "model_commands"},
     "celery": {"queues/celery"},
     "kombu": {"queues/celery"},

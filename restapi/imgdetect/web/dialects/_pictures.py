@@ -90,11 +90,12 @@ def looked(upload: Upload, setting: str) -> Outcome:
     """
     service = parts().service
     name = getattr(service.settings, setting) or service.settings.default_detector
-    if service.detectors[name].task == "classification":
+    options = DetectOptions(name)
+    if any(service.detector(one)[0].task == "classification" for one in options.detectors):
         raise BackendUnavailable(
             f"{name} names classes and finds no objects; IMGDETECT_{setting.upper()} can be another"
         )
-    return service.look(upload, DetectOptions(name), g.owner).outcome
+    return service.look(upload, options, g.owner).outcome
 
 
 def score_of(found: Detection, outcome: Outcome) -> float:
