@@ -33,6 +33,7 @@ from imgdetect.clock import now_us
 from imgdetect.connections import Connections, reason
 from imgdetect.detection import Job, Record
 from imgdetect.detector_rows import DetectorRows
+from imgdetect.feedback_rows import FeedbackRows
 from imgdetect.job_rows import JobRows
 from imgdetect.processed_rows import ProcessedRows
 from imgdetect.schema import HEAD, leases, records
@@ -64,6 +65,7 @@ class Database:
         self._transaction = self._connections.transaction
         self.detectors = DetectorRows(self._connections)
         self.jobs = JobRows(self._connections)
+        self.feedback = FeedbackRows(self._connections)
         self.processed = ProcessedRows(self._connections)
 
     def migrate(self) -> None:

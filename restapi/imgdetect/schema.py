@@ -113,3 +113,13 @@ processed_images = Table(
     Column("processed_at", BigInteger, nullable=False),
     Index("processed_images_by_age", "owner", "processed_at"),
 )
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("report", Text, nullable=False),  # as it was sent
+    Index("feedback_by_age", "owner", "created_at"),
+)

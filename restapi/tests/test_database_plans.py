@@ -30,6 +30,9 @@ class PlansContract(DatabaseContract):
         processed = [{"owner": f"o{n % 9}", "filename": f"{n}.jpg", "scale": 1, "processed_at": n} for n in range(ROWS)]
         with self.database._transaction(writes=True) as connection:
             connection.execute(insert(schema.processed_images), processed)
+        feedback = [{"id": f"{n:032x}", "owner": f"o{n % 9}", "created_at": n, "report": "x"} for n in range(ROWS)]
+        with self.database._transaction(writes=True) as connection:
+            connection.execute(insert(schema.feedback), feedback)
         with self.database._transaction(writes=True) as connection:
             connection.exec_driver_sql(self.analyze)
         self.statements = []
@@ -77,6 +80,9 @@ class PlansContract(DatabaseContract):
         jobs.delete_older_than(20)
         rows.processed.put("o7", "new.jpg", 1, most=100)
         rows.processed.scale("o7", "7.jpg")
+        rows.feedback.add("f" * 32, "o7", "new", most=100)
+        rows.feedback.newest("o7", 20)
+        rows.feedback.count("o7")
 
     def test_no_statement_reads_a_whole_table(self):
         self.use()
@@ -94,14 +100,14 @@ class FilePlansTest(InAFile, PlansContract, unittest.TestCase):
     explain, analyze = "EXPLAIN QUERY PLAN", "SELECT 1"  # nobody ever has SQLite analyze a table
 
     def scanned(self, plan):
-        return re.findall(r"SCAN (records|jobs|processed_images)(?! USING)", plan)
+        return re.findall(r"SCAN (records|jobs|processed_images|feedback)(?! USING)", plan)
 
 
 class PostgresPlansTest(InPostgres, PlansContract, unittest.TestCase):
-    explain, analyze = "EXPLAIN", "ANALYZE records, jobs, processed_images"
+    explain, analyze = "EXPLAIN", "ANALYZE records, jobs, processed_images, feedback"
 
     def scanned(self, plan):
-        return re.findall(r"Seq Scan on (records|jobs|processed_images)", plan)
+        return re.findall(r"Seq Scan on (records|jobs|processed_images|feedback)", plan)
 
 
 if __name__ == "__main__":

@@ -228,8 +228,11 @@ class TroubleTest(PageTest):
         self.assertIn("choose a picture first", page.slot("errors")["text"])
 
     def test_a_request_without_any_field_says_so(self):
-        page = self.assertTrouble(self.client.post("/", headers=BROWSER), 400, "The request is not valid.")
-        self.assertEqual(page.by_id("image-error")["text"], "choose a picture first")
+        for form in ({}, {"file": (BytesIO(b""), "")}):
+            answer = self.client.post("/", data=form, headers=BROWSER)
+            self.assertEqual((answer.status_code, answer.headers["Location"]), (302, "/?message=no-file"))
+            page = self.assertTrouble(self.client.get(answer.headers["Location"]), 200, "The request is not valid.")
+            self.assertEqual(page.by_id("image-error")["text"], "choose a picture first")
 
     def test_an_empty_file_says_so(self):
         page = self.assertTrouble(self.submit(b"", "a.jpg"), 400, "The request is not valid.")

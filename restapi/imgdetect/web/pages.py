@@ -8,16 +8,17 @@ import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from flask import Blueprint, Response, g, render_template, request
+from flask import Blueprint, Response, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
 
 from imgdetect import documents
 from imgdetect.detectors import Detector
 from imgdetect.errors import InvalidRequest, Problem
 from imgdetect.images import ACCEPTED
 from imgdetect.parameters import UploadParameters, validated
-from imgdetect.web import parameters
 from imgdetect.web.api import received
 from imgdetect.web.dialects import classifier
+from imgdetect.web.dialects._classes import classifiers
 from imgdetect.web.parts import parts
 
 blueprint = Blueprint("pages", __name__)
@@ -35,6 +36,7 @@ POLICY = "; ".join(
 )
 _KEY_FIELD = "api_key"
 _FILE_FIELDS = ("image", "file")
+_NO_FILE = "no-file"
 
 
 class _Answer(NamedTuple):
@@ -49,21 +51,26 @@ def page() -> str | Response:
     """The empty form, or for a program a few words about this server."""
     if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
         return classifier.overview()
+    if request.args.get("message") == _NO_FILE:
+        return _rendered(problem=_no_file().document())
     return _rendered()
 
 
 @blueprint.post("/")
-def upload() -> str:
+def upload() -> str | BaseResponse:
     """Look at an upload, keep it and show the page with what was found."""
     service, gate = parts().service, parts().gate
     # A field that a person left empty was not given.
     g.chosen = {n: v.strip() for n, v in request.form.items() if v.strip() and n != _KEY_FIELD}
     owner = g.owner = gate.owner(request, _form_key())
     _refuse_repeated_fields()
-    _must_name_a_file()
+    if not _names_a_file():
+        if "image" in request.files or g.chosen:  # the page's own form is shown again as it was filled in
+            raise _no_file()
+        return redirect(url_for("pages.page", message=_NO_FILE))
     image = received(*_FILE_FIELDS)
     asked = validated(UploadParameters, g.chosen)
-    options = parameters.options_of(asked, service.settings)
+    options = asked.options(_default_detector(), service.settings.min_scale_factor)
     record, cached = service.detect(image, options, owner, keep_original=asked.keep_original)
     processed = service.records.processed(record)
     picture = base64.b64encode(service.records.read(processed)).decode("ascii")
@@ -109,16 +116,21 @@ def _refuse_repeated_fields() -> None:
         raise InvalidRequest("A field was given more than once.", errors)
 
 
-def _must_name_a_file() -> None:
-    """Tell a person who chose no file so; a browser then sends a file without name and content.
-
-    Raises:
-        InvalidRequest: it is so.
-    """
+def _names_a_file() -> bool:
+    """Whether a person chose a file; a browser else sends one without name and content."""
     sent = [file for field in _FILE_FIELDS for file in request.files.getlist(field)]
-    if request.mimetype.startswith("image/") or any(file.filename for file in sent):
-        return
-    raise InvalidRequest.field("image", "choose a picture first")
+    others = bool(request.files) and not sent  # are refused by name
+    return others or request.mimetype.startswith("image/") or any(file.filename for file in sent)
+
+
+def _no_file() -> InvalidRequest:
+    return InvalidRequest.field("image", "choose a picture first")
+
+
+def _default_detector() -> str:
+    """The detector of a form that names none. A classifier's form calls its file `file`, and wants a class."""
+    found = classifiers() if "file" in request.files else []
+    return found[0].name if found else parts().service.settings.default_detector
 
 
 def _detectors() -> list[Detector]:

@@ -9,10 +9,16 @@ import json
 
 from flask import Flask, Response, request
 
-from imgdetect.web.dialects import analysis, classifier, deepstack, images
+from imgdetect.web.dialects import analysis, classifier, deepstack, images, web_form
 from imgdetect.web.dialects._dialect import Dialect
 
-DIALECTS: tuple[Dialect, ...] = (deepstack.DIALECT, analysis.DIALECT, images.DIALECT, classifier.DIALECT)
+DIALECTS: tuple[Dialect, ...] = (
+    deepstack.DIALECT,
+    analysis.DIALECT,
+    images.DIALECT,
+    classifier.DIALECT,
+    web_form.DIALECT,
+)
 
 
 def register(app: Flask) -> None:

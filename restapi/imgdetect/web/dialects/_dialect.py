@@ -15,8 +15,10 @@ class Dialect(NamedTuple):
     """One contract."""
 
     blueprint: Blueprint
-    speaks: re.Pattern[str]  # addresses where problems are told in its words, whether they exist or not
-    told: Callable[[Problem], tuple[int, Any]]  # status and JSON body that stand for a problem
+    # Addresses where problems are told in its words, whether they exist or not; none when left out.
+    speaks: re.Pattern[str] = re.compile("(?!)")
+    # Status and JSON body that stand for a problem.
+    told: Callable[[Problem], tuple[int, Any]] = lambda problem: (int(problem["status"]), problem)
 
 
 def sentence(problem: Problem) -> str:

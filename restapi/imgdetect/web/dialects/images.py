@@ -11,6 +11,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from imgdetect.detection import Detection, Outcome, Upload
 from imgdetect.errors import InvalidRequest, NotFound
 from imgdetect.web.dialects import _pictures as pictures
+from imgdetect.web.dialects import web_form
 from imgdetect.web.dialects._dialect import Dialect, Problem, sentence
 from imgdetect.web.parts import parts
 
@@ -47,8 +48,10 @@ def process_image() -> Response:
 
 @blueprint.post("/predict")
 def predict() -> Response:
-    """What is seen in a picture of the dataset, as it was processed."""
-    body = pictures.json_body()
+    """What is seen in a picture of the dataset, as it was processed; what names none is the web form's."""
+    body = _body_with_id()
+    if body is None:
+        return web_form.predict()
     image_id = pictures.text_of(body, "image_id")
     service = parts().service
     name = service.dataset.named(image_id)
@@ -67,6 +70,16 @@ def predict() -> Response:
         image=pictures.annotated_png(upload, outcome),
         payload=[_entry(found, outcome) for found in outcome.result.detections],
     )
+
+
+def _body_with_id() -> dict[str, Any] | None:
+    if not request.is_json:
+        return None
+    try:
+        body = pictures.json_body()
+    except InvalidRequest:
+        return None
+    return body if "image_id" in body else None
 
 
 def _name_of(image_id: str) -> str:
