@@ -17,7 +17,7 @@ EXTRAS := $(foreach extra,build postgres s3 redis celery onnx video,--extra $(ex
 REPORTS ?=
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -111,6 +111,31 @@ smoke: ## upload every picture of test_images/input to BASE_URL and check the an
 	./test_curl_upload.sh $(BASE_URL)
 	./test_curl_download.sh $(BASE_URL)
 
+# The dialects of docs/dialects.md about pictures of a dataset. IMAGE_ID and SCALING_FACTOR, or FILENAME, WIDTH and HEIGHT
+# choose what is asked; OUTPUT is the folder of what comes.
+CALL_DIALECT = @BASE_URL='$(BASE_URL)' PYTHON='$(PYTHON)' scripts/call_dialect.sh
+
+get_image: ## fetch a picture of the dataset by IMAGE_ID from BASE_URL
+	$(CALL_DIALECT) $@
+process_image: ## scale it by SCALING_FACTOR, so that it can be looked at
+	$(CALL_DIALECT) $@
+predict: process_image ## look at it; the JSON is kept
+	$(CALL_DIALECT) $@
+save_detection_image: predict ## the same, and keep the picture with its boxes
+	$(CALL_DIALECT) $@
+view_detection_json: predict ## the same, and print the JSON
+	$(CALL_DIALECT) $@
+get-image: ## fetch a picture of the dataset by FILENAME from BASE_URL
+	$(CALL_DIALECT) $@
+process-image: ## give it the size WIDTH x HEIGHT
+	$(CALL_DIALECT) $@
+run-image-object-detection: ## look at it; the JSON is kept
+	$(CALL_DIALECT) $@
+save-detection-image: run-image-object-detection ## the same, and keep the picture with its boxes
+	$(CALL_DIALECT) $@
+view-detection-json: run-image-object-detection ## the same, and print the JSON
+	$(CALL_DIALECT) $@
+
 lock: ## resolve the dependencies again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  $(EXTRAS) restapi/pyproject.toml -o restapi/requirements.lock
@@ -124,3 +149,5 @@ clean: ## remove everything that was made, except data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install run tools test test-faults lint check parity wheel bench bench-http soak bench-engine up down smoke lock clean
+.PHONY: get_image process_image predict save_detection_image view_detection_json
+.PHONY: get-image process-image run-image-object-detection save-detection-image view-detection-json
