@@ -7,6 +7,7 @@ ratio is the median of the rounds' ratios.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import sys
@@ -21,7 +22,7 @@ sys.path.insert(0, str(ROOT / "restapi"))
 
 import requests  # noqa: E402
 
-from benchmarks.http import servers  # noqa: E402
+from benchmarks.http import probes, servers  # noqa: E402
 from benchmarks.http.load import Load, get, post  # noqa: E402
 from benchmarks.http.servers import API  # noqa: E402
 from benchmarks.pictures import SIZE_WH, commented, encoded, photographs  # noqa: E402
@@ -157,14 +158,24 @@ def overload(rounds: int, seconds: float) -> None:
 
 
 def crowd(url: str, jpeg: bytes, clients: int, seconds: float, run: int) -> dict[str, float]:
-    """So many clients for a time; who is refused comes back after what Retry-After says, at most a second."""
+    """So many clients for a time; who is refused comes back after what Retry-After says, at most a second.
+
+    Their first requests are spread over a second, for clients do not come, and come back, all at the same moment; and
+    those of whom times are taken are in processes of their own, where they wait for no other client.
+    """
     times: list[float] = []
-    refused: list[float] = []
     odd: list[int] = []
-    health: list[float] = []
-    until = time.monotonic() + seconds
+    spawning = multiprocessing.get_context("spawn")
+    measured: multiprocessing.Queue = spawning.Queue()
+    running = [
+        spawning.Process(target=probe, args=(url, jpeg, seconds, measured))
+        for probe in (probes.refusals, probes.health)
+    ]
+    started_at = time.monotonic()
+    until = started_at + seconds + 1
 
     def client(index: int) -> None:
+        time.sleep(index / clients)
         session = requests.Session()
         number = 0
         while time.monotonic() < until:
@@ -176,29 +187,21 @@ def crowd(url: str, jpeg: bytes, clients: int, seconds: float, run: int) -> dict
             if answer.status_code == 200:
                 times.append(took)
             elif answer.status_code == 503:
-                refused.append(took)
                 time.sleep(min(1.0, float(answer.headers["Retry-After"])))
             else:
                 odd.append(answer.status_code)
 
-    def probe() -> None:
-        session = requests.Session()
-        while time.monotonic() < until:
-            started = time.perf_counter()
-            session.get(f"{url}/healthz", timeout=60)
-            health.append((time.perf_counter() - started) * 1000)
-            time.sleep(0.02)
-
-    threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)] + [threading.Thread(target=probe)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)]
+    for worker in (*threads, *running):
+        worker.start()
+    found = dict(measured.get() for _ in running)
+    for worker in (*threads, *running):
+        worker.join()
     return {
-        "rate": len(times) / seconds,
+        "rate": len(times) / (time.monotonic() - started_at),
         "p99_ms": percentile(times, 0.99),
-        "refused_p99_ms": percentile(refused, 0.99),
-        "health_p99_ms": percentile(health, 0.99),
+        "refused_p99_ms": percentile(found["refused"], 0.99),
+        "health_p99_ms": percentile(found["health"], 0.99),
         "odd": float(len(odd)),
     }
 
