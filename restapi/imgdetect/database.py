@@ -37,6 +37,7 @@ from imgdetect.feedback_rows import FeedbackRows
 from imgdetect.job_rows import JobRows
 from imgdetect.processed_rows import ProcessedRows
 from imgdetect.schema import HEAD, leases, records
+from imgdetect.verdict_rows import VerdictRows, delete_of
 
 _MIGRATION_SECONDS = 120.0
 _KEYS_AT_ONCE = 500
@@ -64,6 +65,7 @@ class Database:
         self._connections = Connections(url, busy_seconds, server_connections)
         self._transaction = self._connections.transaction
         self.detectors = DetectorRows(self._connections)
+        self.verdicts = VerdictRows(self._connections)
         self.jobs = JobRows(self._connections)
         self.feedback = FeedbackRows(self._connections)
         self.processed = ProcessedRows(self._connections)
@@ -206,10 +208,12 @@ class Database:
             return Record(**before._mapping) if before else None
 
     def delete_record(self, record_id: str, owner: str) -> Record | None:
-        """Remove a record; returns it, so that the caller can remove its files."""
+        """Remove a record and the feedback on it; returns it, so that the caller can remove its files."""
         gone = delete(records).where(records.c.id == record_id, records.c.owner == owner).returning(records)
         with self._transaction(writes=True) as connection:
             row = connection.execute(gone).first()
+            if row:
+                delete_of(connection, record_id)
             return Record(**row._mapping) if row else None
 
     def records_older_than(self, created_at: int, limit: int) -> list[Record]:

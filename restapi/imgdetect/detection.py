@@ -19,6 +19,7 @@ RESULT_VERSION = 2
 Style = Literal["boxes", "blur", "pixelate"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 JobKind = Literal["image", "batch", "video"]
+Verdict = Literal["correct", "false_positive", "missed"]
 CallbackState = Literal["pending", "delivered", "failed"]
 
 
@@ -214,6 +215,29 @@ class Job:
     callback_state: CallbackState | None = None
     callback_attempts: int | None = None
     callback_at: int | None = None  # when the next attempt is due; None when none is
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What somebody says of one box of a record, which is kept with it: the record may be looked at again."""
+
+    id: str
+    owner: str
+    record_id: str
+    created_at: int  # microseconds since the epoch
+    verdict: Verdict
+    detector: str
+    class_name: str | None = None  # None, like the box, where rightly nothing was found
+    x: int | None = None
+    y: int | None = None
+    width: int | None = None
+    height: int | None = None
+    note: str | None = None
+
+    @property
+    def what(self) -> tuple[str, str | None, int | None, int | None, int | None, int | None]:
+        """What it is about; of the same box the last word counts."""
+        return self.detector, self.class_name, self.x, self.y, self.width, self.height
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from imgdetect.detection import DetectOptions, Job, Outcome, Record, Upload, UploadedCascade
+from imgdetect.detection import DetectOptions, Feedback, Job, Outcome, Record, Upload, UploadedCascade
 from imgdetect.detectors import Detector
 from imgdetect.errors import InvalidRequest
 
@@ -142,6 +142,20 @@ def _progress(job: Job) -> dict[str, int] | None:
     if job.total is None:
         return None
     return {"total": job.total, "done": job.done or 0, "failed": job.failed or 0}
+
+
+def feedback_document(said: Feedback) -> dict[str, Any]:
+    """What was said of a box."""
+    box = {side: getattr(said, side) for side in ("x", "y", "width", "height")}
+    return {
+        "id": said.id,
+        "created_at": _time(said.created_at),
+        "verdict": said.verdict,
+        "detector": said.detector,
+        "class_name": said.class_name,
+        "box": None if said.x is None else box,
+        "note": said.note,
+    }
 
 
 def detector_path(name: str) -> str:

@@ -5,16 +5,19 @@ sent; nothing is held but a page of records.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from tempfile import SpooledTemporaryFile
 from typing import Any
 from xml.sax.saxutils import escape
 
 from imgdetect import masks
 from imgdetect.archives import written
-from imgdetect.detection import Detection, Record, result_from_dict
+from imgdetect.detection import Box, Detection, Feedback, Record, result_from_dict
+from imgdetect.documents import feedback_document
 from imgdetect.headers import ACCEPTED
 
+Item = tuple[Record, Sequence[Feedback]]
 Date = tuple[int, int, int, int, int, int]
 # What COCO's list of images may take in memory before it waits on the disk; it can only be sent after the boxes.
 _SPOOLED_BYTES = 1 << 20
@@ -39,13 +42,29 @@ class Classes:
         return list(self._numbers)
 
 
-def coco(records: Iterable[Record], classes: Classes) -> Iterator[bytes]:
+def corrected(item: Item) -> Item:
+    """A record without the boxes that somebody called wrong, and with those that somebody missed."""
+    record, said = item
+    wrong = {row.what for row in said if row.verdict == "false_positive"}
+    kept = [
+        d
+        for d in result_from_dict(record.result).detections
+        if (d.detector, d.class_name, d.box.x, d.box.y, d.box.width, d.box.height) not in wrong
+    ]
+    for row in said:
+        if row.verdict == "missed":
+            box = Box(row.x or 0, row.y or 0, row.width or 1, row.height or 1)
+            kept.append(Detection(row.detector, row.class_name or "", box, 1.0, 0))
+    return replace(record, result=record.result | {"detections": [asdict(d) for d in kept]}), said
+
+
+def coco(items: Iterable[Item], classes: Classes) -> Iterator[bytes]:
     """One JSON document with images, annotations and categories, as COCO's `instances` files have them."""
     with SpooledTemporaryFile(_SPOOLED_BYTES) as images:
         yield b'{"info": {"description": "Detections of imgdetect", "version": "1.0"}, "licenses": [], "annotations": ['
         count = 0
-        for image_id, record in enumerate(records, 1):
-            images.write((b",\n" if image_id > 1 else b"") + json.dumps(_coco_image(image_id, record)).encode())
+        for image_id, (record, said) in enumerate(items, 1):
+            images.write((b",\n" if image_id > 1 else b"") + json.dumps(_coco_image(image_id, record, said)).encode())
             for detection, number in _chosen(record, classes):
                 separator = b",\n" if count else b"\n"
                 count += 1
@@ -60,11 +79,11 @@ def coco(records: Iterable[Record], classes: Classes) -> Iterator[bytes]:
     yield b'\n], "categories": ' + json.dumps(categories).encode() + b"}\n"
 
 
-def yolo(records: Iterable[Record], classes: Classes, date: Date) -> Iterator[bytes]:
+def yolo(items: Iterable[Item], classes: Classes, date: Date) -> Iterator[bytes]:
     """A ZIP archive with a file of lines `class x y width height` for each image, in parts of its size."""
 
     def files() -> Iterator[tuple[str, Iterable[bytes]]]:
-        for record in records:
+        for record, _ in items:
             lines = [_yolo_line(record, detection, number) for detection, number in _chosen(record, classes)]
             yield f"labels/{record.id}.txt", ["".join(lines).encode()]
         names = classes.names
@@ -79,11 +98,11 @@ def yolo(records: Iterable[Record], classes: Classes, date: Date) -> Iterator[by
     return written(files(), date)
 
 
-def voc(records: Iterable[Record], classes: Classes, date: Date) -> Iterator[bytes]:
+def voc(items: Iterable[Item], classes: Classes, date: Date) -> Iterator[bytes]:
     """A ZIP archive with an XML file for each image; edges are counted from 1 and belong to the box, as in VOC's."""
 
     def files() -> Iterator[tuple[str, Iterable[bytes]]]:
-        for record in records:
+        for record, _ in items:
             objects = "".join(_voc_object(detection) for detection, _ in _chosen(record, classes))
             yield (
                 f"Annotations/{record.id}.xml",
@@ -99,7 +118,7 @@ def voc(records: Iterable[Record], classes: Classes, date: Date) -> Iterator[byt
     return written(files(), date)
 
 
-ARCHIVES: dict[str, Callable[[Iterable[Record], Classes, Date], Iterator[bytes]]] = {"yolo": yolo, "voc": voc}
+ARCHIVES: dict[str, Callable[[Iterable[Item], Classes, Date], Iterator[bytes]]] = {"yolo": yolo, "voc": voc}
 
 
 def _chosen(record: Record, classes: Classes) -> Iterator[tuple[Detection, int]]:
@@ -113,7 +132,7 @@ def _file_name(record: Record) -> str:
     return f"{record.id}{ACCEPTED[record.media_type]}"
 
 
-def _coco_image(image_id: int, record: Record) -> dict[str, Any]:
+def _coco_image(image_id: int, record: Record, said: Sequence[Feedback]) -> dict[str, Any]:
     return {
         "id": image_id,
         "file_name": _file_name(record),
@@ -123,6 +142,7 @@ def _coco_image(image_id: int, record: Record) -> dict[str, Any]:
         "original_filename": record.filename,
         "sha256": record.sha256,
         "detector": record.detector,
+        "feedback": [feedback_document(row) for row in said],
     }
 
 

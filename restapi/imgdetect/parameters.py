@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from imgdetect.addresses import AddressRefused, target_of
-from imgdetect.detection import DetectOptions, Style, VideoOptions
+from imgdetect.detection import DetectOptions, Style, Verdict, VideoOptions
 from imgdetect.errors import InvalidRequest
 
 MAX_SIDE = 16_384
@@ -20,6 +20,7 @@ MAX_EVERY = 1000
 MAX_CLASSES = 100
 MAX_DETECTORS = 8
 MAX_CORNERS = 100
+MAX_NOTE = 1000
 Model = TypeVar("Model", bound=BaseModel)
 _NUMBER = re.compile(r"-?\d{1,6}$")
 
@@ -116,6 +117,12 @@ def _name(value: str) -> str:
 def _class_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]([A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?", value):
         raise ValueError("should be 1 to 64 letters, digits, blanks, dots, dashes and underscores, no blank at an end")
+    return value
+
+
+def _said(value: str) -> str:
+    if not 1 <= len(value) <= MAX_NOTE or not all(c.isprintable() or c in "\n\r\t" for c in value):
+        raise ValueError(f"should be 1 to {MAX_NOTE} printable characters")
     return value
 
 
@@ -257,6 +264,7 @@ class ExportParameters(BaseModel):
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     classes: Annotated[tuple[str, ...] | None, BeforeValidator(_classes)] = None
+    corrected: bool = False
 
     @model_validator(mode="after")
     def _times_fit(self) -> ExportParameters:
@@ -273,6 +281,29 @@ class ExportParameters(BaseModel):
     def until_us(self) -> int | None:
         """The first time that does not count any more."""
         return _microseconds(self.until)
+
+
+class FeedbackParameters(BaseModel):
+    """What is said of the detections of an image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    verdict: Verdict
+    detection: Annotated[int | None, Field(ge=0)] = None
+    box: Annotated[tuple[int, int, int, int] | None, BeforeValidator(_roi)] = None
+    class_name: Annotated[str | None, BeforeValidator(_said)] = None
+    note: Annotated[str | None, BeforeValidator(_said)] = None
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> FeedbackParameters:
+        missed = self.verdict == "missed"
+        if missed != (self.box is not None) or missed != (self.class_name is not None):
+            raise ValueError("box and class_name belong to verdict=missed, which needs both")
+        if missed and self.detection is not None:
+            raise ValueError("detection is the number of one that was found; verdict=missed takes none")
+        if self.verdict == "false_positive" and self.detection is None:
+            raise ValueError("verdict=false_positive needs detection, its place in the list, counted from 0")
+        return self
 
 
 class FormatParameters(BaseModel):

@@ -104,6 +104,26 @@ detectors = Table(
     Column("xml", LargeBinary, nullable=False),
 )
 
+# What people say of detections. A row has the box it is about, for the record may be looked at again.
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("record_id", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("detector", Text, nullable=False),
+    Column("class_name", Text),
+    Column("x", Integer),
+    Column("y", Integer),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("note", Text),
+    Index("verdicts_of_record", "record_id", "created_at", "id"),
+    Index("verdicts_of_owner", "owner", "detector", "verdict", "x"),
+)
+
 processed_images = Table(
     "processed_images",
     metadata,

@@ -7,6 +7,7 @@ from sqlalchemy import event, insert
 
 from imgdetect import schema
 from tests.test_database import DatabaseContract, InAFile, InPostgres, a_job, a_record
+from tests.test_database_verdicts import a_piece
 
 ROWS = 4000
 
@@ -27,6 +28,9 @@ class PlansContract(DatabaseContract):
             connection.execute(insert(schema.records), [vars(record) for record in records])
         with self.database._transaction(writes=True) as connection:
             connection.execute(insert(schema.jobs), [vars(job) for job in jobs])
+        said = [a_piece(f"{n:032x}", id=str(n), owner=f"o{n % 9}") for n in range(ROWS)]
+        with self.database._transaction(writes=True) as connection:
+            connection.execute(insert(schema.verdicts), [vars(piece) for piece in said])
         processed = [{"owner": f"o{n % 9}", "filename": f"{n}.jpg", "scale": 1, "processed_at": n} for n in range(ROWS)]
         with self.database._transaction(writes=True) as connection:
             connection.execute(insert(schema.processed_images), processed)
@@ -56,6 +60,9 @@ class PlansContract(DatabaseContract):
         rows.list_records("o7", 20, (2000, one))
         rows.record_places("o7", 20, (2000, one), 1, 3000)
         rows.set_processed(one, "o7", None, None, {}, {}, 1)
+        rows.verdicts.add([a_piece(one, owner="o7")], 9)
+        rows.verdicts.of([one], "o7")
+        rows.verdicts.counts("o7")
         rows.delete_record(one, "o7")
         rows.records_older_than(100, 20)
         rows.oldest_records(20)
@@ -100,14 +107,14 @@ class FilePlansTest(InAFile, PlansContract, unittest.TestCase):
     explain, analyze = "EXPLAIN QUERY PLAN", "SELECT 1"  # nobody ever has SQLite analyze a table
 
     def scanned(self, plan):
-        return re.findall(r"SCAN (records|jobs|processed_images|feedback)(?! USING)", plan)
+        return re.findall(r"SCAN (records|jobs|processed_images|feedback|verdicts)(?! USING)", plan)
 
 
 class PostgresPlansTest(InPostgres, PlansContract, unittest.TestCase):
-    explain, analyze = "EXPLAIN", "ANALYZE records, jobs, processed_images, feedback"
+    explain, analyze = "EXPLAIN", "ANALYZE records, jobs, processed_images, feedback, verdicts"
 
     def scanned(self, plan):
-        return re.findall(r"Seq Scan on (records|jobs|processed_images|feedback)", plan)
+        return re.findall(r"Seq Scan on (records|jobs|processed_images|feedback|verdicts)", plan)
 
 
 if __name__ == "__main__":

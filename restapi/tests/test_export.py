@@ -133,8 +133,8 @@ class ExportTest(AppTest):
 
     def test_an_image_that_is_deleted_meanwhile_is_passed_over(self):
         one, two = (self.keep(jpeg(seed=seed))["image"]["id"] for seed in (1, 2))
-        read = export._records(self.service, [two, "0" * 32, one], "alice")
-        self.assertEqual([record.id for record in read], [two, one])
+        read = export._items(self.service, [two, "0" * 32, one], "alice")
+        self.assertEqual([record.id for record, _ in read], [two, one])
 
     def test_wrong_parameters_are_refused(self):
         for query in (
@@ -160,12 +160,12 @@ class ExportTest(AppTest):
         record = self.service.records.page("alice", 1, None)[0]
         record.result["detections"][0]["class_name"] = 'a <b> & "c": \x01\n'
         classes = exports.Classes(None)
-        document = json.loads(b"".join(exports.coco([record], classes)))
+        document = json.loads(b"".join(exports.coco([(record, [])], classes)))
         self.assertEqual(document["categories"][0]["name"], 'a <b> & "c": \x01\n')
-        made = zipfile.ZipFile(io.BytesIO(b"".join(exports.voc([record], classes, (2025, 1, 1, 0, 0, 0)))))
+        made = zipfile.ZipFile(io.BytesIO(b"".join(exports.voc([(record, [])], classes, (2025, 1, 1, 0, 0, 0)))))
         tree = ElementTree.fromstring(made.read(f"Annotations/{record.id}.xml"))
         self.assertEqual(tree.findtext("object/name"), 'a <b> & "c": ')
-        made = zipfile.ZipFile(io.BytesIO(b"".join(exports.yolo([record], classes, (2025, 1, 1, 0, 0, 0)))))
+        made = zipfile.ZipFile(io.BytesIO(b"".join(exports.yolo([(record, [])], classes, (2025, 1, 1, 0, 0, 0)))))
         self.assertEqual(yaml.safe_load(made.read("data.yaml"))["names"], {0: 'a <b> & "c": \x01\n'})
 
 

@@ -18,7 +18,20 @@ from imgdetect.errors import NotFound
 from imgdetect.housekeeping import Housekeeping
 from imgdetect.jobs import Jobs
 from imgdetect.service import DetectionService
-from imgdetect.web import api, batches, bodies, detectors, dialects, docs, export, operations, pages, problems, videos
+from imgdetect.web import (
+    api,
+    batches,
+    bodies,
+    detectors,
+    dialects,
+    docs,
+    export,
+    feedback,
+    operations,
+    pages,
+    problems,
+    videos,
+)
 from imgdetect.web.auth import Gate
 from imgdetect.web.parts import Parts
 
@@ -69,6 +82,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(batches.results_blueprint)
     app.register_blueprint(detectors.blueprint)
     app.register_blueprint(export.blueprint)
+    app.register_blueprint(feedback.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(pages.blueprint)
     dialects.register(app)

@@ -10,7 +10,6 @@ from flask import Blueprint, Response, g, request
 
 from imgdetect import documents, exports
 from imgdetect.clock import now_us
-from imgdetect.detection import Record
 from imgdetect.errors import Busy
 from imgdetect.parameters import ExportParameters
 from imgdetect.service import DetectionService
@@ -30,7 +29,9 @@ def export_detections() -> Response:
     asked = parameters.read(ExportParameters, request)
     before = documents.place_of(asked.cursor) if asked.cursor is not None else None
     places = service.database.record_places(g.owner, asked.limit + 1, before, asked.since_us, asked.until_us)
-    records = _records(service, [place[1] for place in places[: asked.limit]], g.owner)
+    items: Iterator[exports.Item] = _items(service, [place[1] for place in places[: asked.limit]], g.owner)
+    if asked.corrected:
+        items = map(exports.corrected, items)
     classes = exports.Classes(asked.classes)
     now = datetime.fromtimestamp(now_us() / 1e6, UTC)
     date = (now.year, now.month, now.day, now.hour, now.minute, now.second)
@@ -38,10 +39,10 @@ def export_detections() -> Response:
         raise Busy("As many archives as this server sends at once are on their way.")
     try:
         if asked.format == "coco":
-            answer = Response(exports.coco(records, classes), content_type="application/json")
+            answer = Response(exports.coco(items, classes), content_type="application/json")
             name = "detections.json"
         else:
-            made = exports.ARCHIVES[asked.format](records, classes, date)
+            made = exports.ARCHIVES[asked.format](items, classes, date)
             answer = Response(made, content_type="application/zip")
             name = f"detections-{asked.format}.zip"
     except BaseException:
@@ -56,9 +57,12 @@ def export_detections() -> Response:
     return answer
 
 
-def _records(service: DetectionService, ids: list[str], owner: str) -> Iterator[Record]:
-    """Records in the order of some ids; those that were deleted meanwhile are passed over."""
+def _items(service: DetectionService, ids: list[str], owner: str) -> Iterator[exports.Item]:
+    """Records in the order of some ids, with what was said of them; what was deleted meanwhile is passed over."""
     for start in range(0, len(ids), _AT_ONCE):
         some = ids[start : start + _AT_ONCE]
         found = service.database.get_records(some, owner)
-        yield from (found[record_id] for record_id in some if record_id in found)
+        said = service.database.verdicts.of(some, owner)
+        for record_id in some:
+            if record_id in found:
+                yield found[record_id], [row for row in said if row.record_id == record_id]

@@ -17,6 +17,7 @@ from imgdetect.web.parts import parts
 
 MEDIA_TYPE = "application/json"
 _IMAGE, _URL, _NAME = "image_base64", "url", "filename"
+_BOX = ("x", "y", "width", "height")
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 _FORM = f"one JSON object with {_IMAGE} (or {_URL}) and the parameters"
 
@@ -33,7 +34,7 @@ def received(request: Request) -> Upload:
     for field, value in ((_IMAGE, image), (_URL, url), (_NAME, name)):
         if value is not None and not isinstance(value, str):
             raise InvalidRequest.field(field, "should be a text")
-    g.json_parameters = {field: text for field, value in given.items() if (text := _text(field, value)) is not None}
+    _leave(given)
     if (image is None) == (url is None):
         raise InvalidRequest.field(
             _IMAGE, f"is missing; send {_FORM}" if url is None else f"and {_URL} are both given; one of them is enough"
@@ -45,7 +46,25 @@ def received(request: Request) -> Upload:
     return service.read_upload(data, name or found)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def read_parameters(request: Request) -> None:
+    """Leave the parameters of a JSON request, if it is one, for `web.parameters.read`.
+
+    Raises:
+        InvalidRequest: the body is not what it should be.
+    """
+    if request.mimetype == MEDIA_TYPE:
+        given = _object(request.get_data(cache=False), "one JSON object with the parameters")
+        box = given.get("box")
+        if isinstance(box, dict) and set(box) == set(_BOX):
+            given["box"] = [box[side] for side in _BOX]
+        _leave(given)
+
+
+def _leave(given: dict[str, Any]) -> None:
+    g.json_parameters = {field: text for field, value in given.items() if (text := _text(field, value)) is not None}
+
+
+def _object(body: bytes, form: str = _FORM) -> dict[str, Any]:
     """The JSON object of a body; no name may occur twice in it."""
     repeated: list[str] = []
 
@@ -58,11 +77,11 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body, object_pairs_hook=unique, parse_constant=_no_number)
     except (ValueError, RecursionError):
-        raise InvalidRequest(f"The body is no JSON; it should be {_FORM}.") from None
+        raise InvalidRequest(f"The body is no JSON; it should be {form}.") from None
     if repeated:
         raise InvalidRequest.field(repeated[0][:80], "was given more than once")
     if not isinstance(found, dict):
-        raise InvalidRequest(f"The body should be {_FORM}.")
+        raise InvalidRequest(f"The body should be {form}.")
     return found
 
 
