@@ -43,6 +43,9 @@ ALSO_RIGHT = {
     "classifier_info": [503],
     "classify": [503],
     "classify_batch": [503],
+    "inference_model": [404],
+    "inference_model_ready": [404],
+    "inference_infer": [404],
 }
 # Fields of forms and of JSON, and headers, that are sent rather than only offered.
 FILLED = {

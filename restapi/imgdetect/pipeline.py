@@ -21,6 +21,7 @@ from imgdetect.detection import (
     VideoSummary,
 )
 from imgdetect.detectors import Detector, haar, onnx
+from imgdetect.errors import NotFound
 from imgdetect.several import Several
 from imgdetect.video_headers import VideoHeader
 
@@ -113,6 +114,13 @@ class Looker:
             if isinstance(detector, onnx.OnnxDetector) and not detector.session.loaded:
                 with timed("load", timings_ms):
                     detector.session.load()
+
+    def infer(self, name: str, body: bytes) -> bytes:
+        """Run a network on tensors; see `onnx.infer`."""
+        detector = self._detector(name)
+        if not isinstance(detector, onnx.OnnxDetector):
+            raise NotFound()
+        return onnx.infer(name, detector.session, body)
 
     def crop(self, data: bytes, box: Box, media_type: str) -> bytes:
         """Cut a box out of an encoded image."""

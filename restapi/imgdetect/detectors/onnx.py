@@ -28,6 +28,7 @@ from imgdetect.detectors._labels import read as read_labels
 from imgdetect.detectors._outputs import Decoder, Found
 from imgdetect.detectors._session import ENGINE, Session, on_graphics_card
 from imgdetect.detectors._smaller import Compared, compare, noise, optimise
+from imgdetect.detectors._tensors import described, infer
 from imgdetect.detectors._transforms import InputForm, Placement, Size
 from imgdetect.detectors._vetting import Vetted, vet
 from imgdetect.errors import DetectorFailed, InvalidRequest
@@ -39,6 +40,8 @@ __all__ = [
     "Vetted",
     "compare",
     "create",
+    "described",
+    "infer",
     "noise",
     "on_graphics_card",
     "optimise",

@@ -20,7 +20,7 @@ blueprint = Blueprint("operations", __name__)
 OPEN_TO_PROBES = {"operations.healthz", "operations.readyz", "operations.metrics_page"}
 _KEPT_SECONDS = 2.0
 # Without them the server is slower, or does later what it is asked for.
-_DISPENSABLE = {"cache", "queue"}
+DISPENSABLE = {"cache", "queue"}
 
 
 class Readiness:
@@ -64,7 +64,7 @@ def readyz() -> Response:
     """Every backend that is needed really answers."""
     checks = current_app.extensions["imgdetect.readiness"].get(parts().service, parts().jobs)
     failed = [name for name, state in checks.items() if state == "failed"]
-    if needed := [name for name in failed if name not in _DISPENSABLE]:
+    if needed := [name for name in failed if name not in DISPENSABLE]:
         raise BackendUnavailable(f"No answer from the {' and '.join(needed)}.", checks=checks)
     return jsonify(status="degraded" if failed else "OK", checks=checks)
 

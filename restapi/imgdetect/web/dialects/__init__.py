@@ -9,7 +9,7 @@ import json
 
 from flask import Flask, Response, request
 
-from imgdetect.web.dialects import analysis, classifier, deepstack, images, web_form
+from imgdetect.web.dialects import analysis, classifier, deepstack, images, inference, web_form
 from imgdetect.web.dialects._dialect import Dialect
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -18,6 +18,7 @@ DIALECTS: tuple[Dialect, ...] = (
     images.DIALECT,
     classifier.DIALECT,
     web_form.DIALECT,
+    inference.DIALECT,
 )
 
 
