@@ -137,18 +137,21 @@ def upright(image: Image, orientation: int) -> Image:
     return np.asarray(cv2.flip(image, axes, dst=image), np.uint8)
 
 
-def encode(image: Image, media_type: str) -> bytes:
+def encode(image: Image, media_type: str, quality: int | None = None) -> bytes:
     """The picture as a file without any metadata.
 
     Args:
         image: BGR, shape (height, width, 3).
         media_type: image/jpeg, image/png or image/webp.
+        quality: 1..100 in the place of our own, for those that have one.
     Raises:
         ValueError: another media type.
     """
     if media_type not in _ENCODERS:
         raise ValueError(f"{media_type!r} is not one of {', '.join(_ENCODERS)}")
     extension, parameters = _ENCODERS[media_type]
+    if quality is not None and parameters:
+        parameters = [parameters[0], quality]
     done, buffer = cv2.imencode(extension, image, parameters)
     if not done:
         raise ValueError(f"the picture cannot be stored as {media_type}")

@@ -306,6 +306,29 @@ class FeedbackParameters(BaseModel):
         return self
 
 
+class ProcessParameters(BaseModel):
+    """What is done to a picture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    crop: Annotated[tuple[int, int, int, int] | None, BeforeValidator(_roi)] = None
+    width: Annotated[int | None, Field(ge=1, le=MAX_SIDE)] = None
+    height: Annotated[int | None, Field(ge=1, le=MAX_SIDE)] = None
+    scale: Annotated[float | None, Field(ge=0.01, le=100, allow_inf_nan=False)] = None
+    rotate: Annotated[int, Field(ge=-360, le=360)] = 0
+    flip: Literal["horizontal", "vertical", "both"] | None = None
+    blur: Annotated[int | None, Field(ge=1, le=100)] = None
+    grey: bool = False
+    format: Literal["jpeg", "png", "webp"] | None = None
+    quality: Annotated[int | None, Field(ge=1, le=100)] = None
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> ProcessParameters:
+        if self.scale is not None and (self.width or self.height):
+            raise ValueError("scale and width or height say the same; give one of them")
+        return self
+
+
 class FormatParameters(BaseModel):
     """The parameters of a picture's download."""
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imgdetect import annotate, detectors, images
+from imgdetect import annotate, detectors, images, processing
 from imgdetect.clock import timed
 from imgdetect.detection import (
     Box,
@@ -22,6 +22,7 @@ from imgdetect.detection import (
 )
 from imgdetect.detectors import Detector, haar, onnx
 from imgdetect.errors import NotFound
+from imgdetect.processing import ProcessOptions
 from imgdetect.several import Several
 from imgdetect.video_headers import VideoHeader
 
@@ -134,6 +135,10 @@ class Looker:
     def resize(self, data: bytes, size_wh: tuple[int, int], media_type: str) -> bytes:
         """An encoded image at another size, width and height in pixels, and in a format."""
         return images.encode(images.resize(images.decode(data), size_wh), media_type)
+
+    def process(self, data: bytes, options: ProcessOptions, media_type: str, quality: int | None) -> bytes:
+        """Change an encoded image as a client asks."""
+        return images.encode(processing.process(images.decode(data), options), media_type, quality)
 
     def _chosen(self, options: DetectOptions, uploaded: Sequence[UploadedDetector]) -> Detector:
         own = {u.cascade.name: haar.uploaded(u.cascade, self._working_pixels, u.xml) for u in uploaded}

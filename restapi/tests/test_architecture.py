@@ -24,7 +24,7 @@ RANKS = (
     },
     {
         *{"archives", "datasets", "outgoing", "headers", "tiff", "tracks", "video_files", "video_headers"},
-        *{"boxes", "masks", "images", "annotate", "augment"},
+        *{"boxes", "masks", "images", "annotate", "augment", "processing"},
     },
     {
         *{"detectors", "storages", "queues", "cache", "redis_cache", "pool"},
@@ -52,7 +52,7 @@ HOMES = {
     "werkzeug": {"web"},
     "flasgger": {"web"},
     "flask_limiter": {"web/limits"},
-    "cv2": {"images", "annotate", "augment", "boxes", "masks", "detectors"},
+    "cv2": {"images", "processing", "annotate", "augment", "boxes", "masks", "detectors"},
     "fasthaar": {"detectors/_engines"},
     "onnxruntime": {"detectors/_session", "detectors/_smaller"},
     "onnx": {"detectors/_smaller"},

@@ -30,6 +30,7 @@ from imgdetect.web import (
     operations,
     pages,
     problems,
+    process,
     videos,
 )
 from imgdetect.web.auth import Gate
@@ -82,6 +83,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(batches.results_blueprint)
     app.register_blueprint(detectors.blueprint)
     app.register_blueprint(export.blueprint)
+    app.register_blueprint(process.blueprint)
     app.register_blueprint(feedback.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(pages.blueprint)
