@@ -1,7 +1,6 @@
 #!/bin/sh
 # Usage: scripts/train_stop_sign.sh [FOLDER]
 # Makes restapi/imgdetect/detectors/cascades/stop_sign.xml from nothing but this repository and ten photographs that come
-# with scikit-image: samples, pictures without a sign, the training, and how good it is on streets of other seeds.
 # What is there already in FOLDER (build/stop-sign) is not made again.
 set -eu
 cd "$(dirname "$0")/.."
@@ -43,7 +42,6 @@ END
 [ -d "$folder/negatives" ] || $fasthaar samples negatives "$folder/negatives" \
     --recipe stop-sign --backgrounds "$folder/photographs" --count 900 --seed 2
 [ -d "$folder/scenes" ] || $fasthaar samples scenes "$folder/scenes" --recipe stop-sign --count 100 --seed 3
-[ -d "$folder/streets" ] || $fasthaar samples negatives "$folder/streets" --recipe stop-sign --count 100 --seed 4
 
 $fasthaar train "$folder/positives.npz" "$folder/negatives" --out "$folder/training" \
     --stages 18 --target 1e-7 --max-depth 2 --hold-out 0.15 --min-hit-rate 0.998 --max-false-alarm 0.45 \

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fasthaar.workshop import WorkshopError
-from fasthaar.workshop.recipes import load
+from fasthaar.workshop.recipes import load, writing
 from fasthaar.workshop.recipes.face import draw_face, octagon
 from fasthaar.workshop.recipes.stop_sign import StopSign
 from fasthaar.workshop.recipes.street import street
@@ -86,6 +86,48 @@ class StopSignTest(unittest.TestCase):
     def test_an_unknown_recipe_names_those_there_are(self):
         with self.assertRaisesRegex(WorkshopError, "stop-sign"):
             load("zebra", 0, (), (320, 240))
+
+
+class SignsFromBehind(unittest.TestCase):
+    def test_they_stand_out_from_what_is_around_their_box(self):
+        renderer = load("stop-sign-back", 4, [], (800, 600))
+        differences = []
+        for number in range(30):
+            window = cut(*renderer.sample(number), (6, 6), 0.1).astype(float)
+            corners = window[[0, 0, -1, -1], [0, -1, 0, -1]]
+            differences.append(np.abs(corners - window[2:4, [1, 4]].mean()).max())
+        self.assertGreater(min(differences), 15)
+
+    def test_they_have_no_lettering_but_a_pole_from_top_to_bottom(self):
+        across = []
+        for recipe in ("stop-sign", "stop-sign-back"):
+            samples = positives(load(recipe, 4, [], (800, 600)), range(60), 4, (24, 24), 0.06, 0).astype(float)
+            # How much neighbouring columns differ beside the middle, where letters have their strokes.
+            across.append(float(np.abs(np.diff(samples[:, 9:15, 4:10], axis=2)).mean()))
+        self.assertGreater(across[0], 1.5 * across[1])
+
+
+class WritingTest(unittest.TestCase):
+    def test_it_never_says_stop(self):
+        class Stop:
+            def choice(self, letters, count, p):
+                return list("stop")
+
+            def integers(self, low, high):
+                return 4
+
+        self.assertEqual(writing._word(Stop(), 0), "SHOP")
+
+    def test_most_lines_reach_over_the_width_of_their_box_and_none_out_of_it(self):
+        wide = []
+        for seed in range(24):
+            mask = Image.new("L", (200, 60))
+            writing.write(mask, np.random.default_rng(seed), (20, 15, 160, 30))
+            inked = np.asarray(mask) > 0
+            self.assertFalse(inked[:, :19].any() or inked[:, 181:].any() or inked[:14].any() or inked[46:].any())
+            columns = np.flatnonzero(inked.any(0))
+            wide.append(np.ptp(columns) if len(columns) else 0)  # one of the typefaces has no letters
+        self.assertGreater(np.quantile(wide, 0.3), 110)
 
 
 class CutTest(unittest.TestCase):

@@ -16,7 +16,7 @@ from fasthaar.workshop.recipes.glyphs import write_scribbles
 _TYPEFACES = (
     "DejaVuSans",
     "DejaVuSans-Bold",
-    "DejaVuSansDisplay",
+    "DejaVuSansDisplay",  # has no letters, which leaves boards blank now and then
     "DejaVuSerif",
     "DejaVuSerif-Bold",
     "DejaVuSansMono",
