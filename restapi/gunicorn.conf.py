@@ -18,8 +18,8 @@ _pool = os.environ["IMGDETECT_POOL_DIR"] = tempfile.mkdtemp(prefix="pool-", dir=
 
 from prometheus_client import multiprocess  # noqa: E402
 
+from imgdetect import equipment as _equipment  # noqa: E402
 from imgdetect import jobs as _jobs  # noqa: E402
-from imgdetect import service as _service  # noqa: E402
 from imgdetect.config import SettingsError, load  # noqa: E402
 from imgdetect.errors import Problem  # noqa: E402
 
@@ -73,7 +73,7 @@ loglevel = "warning"
 def on_starting(server):
     """Refuse to start rather than fail later; what is imported for it here, the workers need not import again."""
     try:
-        _service.prove(_settings)
+        _equipment.prove(_settings)
         _jobs.create_queue(_settings.queue_url, print)
     except (ValueError, Problem) as error:
         _refuse(error)
@@ -83,7 +83,7 @@ def when_ready(server):
     """Tell a person what serves, and where to look."""
     host, _, port = bind.rpartition(":")
     url = f"http://{host}:{port}"
-    print(f"{'engine':>15}  {_service.engine()}", file=sys.stderr, flush=True)
+    print(f"{'engine':>15}  {_equipment.engine()}", file=sys.stderr, flush=True)
     for what, path in (("page", "/"), ("API", "/api/v1/objectdetection"), ("documentation", "/apidocs/")):
         print(f"{what:>15}  {url}{path}", file=sys.stderr, flush=True)
 

@@ -19,10 +19,11 @@ from imgdetect import __version__, augment, config, documents, housekeeping, ima
 from imgdetect.config import Settings
 from imgdetect.dataset_commands import dataset
 from imgdetect.detection import Detection, DetectOptions, VideoProgress
+from imgdetect.equipment import detector_urls
 from imgdetect.errors import Problem
 from imgdetect.model_commands import models
 from imgdetect.parameters import DetectParameters, VideoParameters, validated
-from imgdetect.service import DetectionService, Look, detector_urls
+from imgdetect.service import DetectionService, Look
 from imgdetect.videos import Videos
 
 GUNICORN_CONF = Path(__file__).parents[1] / "gunicorn.conf.py"

@@ -15,11 +15,11 @@ from imgdetect import config, images
 from imgdetect.catalogue import CATALOGUE, Offer
 from imgdetect.config import Settings
 from imgdetect.detectors import onnx
+from imgdetect.equipment import CHILD_MEMORY_BYTES
 from imgdetect.errors import Problem
 from imgdetect.fetching import fetch
 from imgdetect.images import Image
 from imgdetect.models import Model, Models
-from imgdetect.service import CHILD_MEMORY_BYTES
 
 _LIMITS = {"memory_bytes": CHILD_MEMORY_BYTES, "seconds": 120.0}
 _MOST_BYTES = 2_000_000_000

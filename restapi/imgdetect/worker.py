@@ -21,9 +21,10 @@ from imgdetect import config, logs, queues
 from imgdetect.backends import BackendUrl, module, parse
 from imgdetect.batches import Batches
 from imgdetect.config import Settings
+from imgdetect.equipment import prove
 from imgdetect.housekeeping import Housekeeping
 from imgdetect.jobs import Jobs
-from imgdetect.service import DetectionService, prove
+from imgdetect.service import DetectionService
 from imgdetect.videos import work_seconds
 from imgdetect.web import create_status_app
 from imgdetect.web.auth import Gate

@@ -6,7 +6,7 @@ from pathlib import Path
 from unittest import mock
 
 from imgdetect import config
-from imgdetect.service import detector_urls
+from imgdetect.equipment import detector_urls
 
 
 def loaded(**environment):

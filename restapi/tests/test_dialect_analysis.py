@@ -14,7 +14,7 @@ import numpy as np
 from werkzeug.datastructures import FileStorage
 
 from imgdetect import config
-from imgdetect.service import prove
+from imgdetect.equipment import prove
 from imgdetect.web.dialects import analysis
 from tests.app import IN_MEMORY, INPUT, AppTest, astronaut, jpeg
 

@@ -9,7 +9,7 @@ from werkzeug.datastructures import FileStorage
 
 from imgdetect import __version__, config, metrics
 from imgdetect.detectors import onnx
-from imgdetect.service import create_detectors
+from imgdetect.equipment import create_detectors
 from tests import onnx_models as models
 from tests.app import IN_MEMORY, AppTest, astronaut, jpeg
 from tests.test_onnx_api import png

@@ -12,7 +12,7 @@ from werkzeug.datastructures import FileStorage
 
 from imgdetect import config
 from imgdetect.detection import Box, Detection
-from imgdetect.service import create_detectors, detector_urls
+from imgdetect.equipment import create_detectors, detector_urls
 from imgdetect.web.dialects.deepstack import confidence_of
 from tests import onnx_models as models
 from tests.app import IN_MEMORY, AppTest, astronaut, jpeg

@@ -19,9 +19,9 @@ from imgdetect.catalogue import CATALOGUE, Offer
 from imgdetect.cli import main
 from imgdetect.detection import Box, ClassScore, Detection, DetectionResult
 from imgdetect.detectors import _smaller, create
+from imgdetect.equipment import create_detectors, detector_urls
 from imgdetect.fetching import fetch
 from imgdetect.models import Models
-from imgdetect.service import create_detectors, detector_urls
 from tests import onnx_models
 from tests.test_onnx import COLOURS, picture
 

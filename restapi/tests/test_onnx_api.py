@@ -16,7 +16,7 @@ from werkzeug.datastructures import FileStorage
 from imgdetect import config, masks
 from imgdetect.detection import Mask
 from imgdetect.detectors import _session, _vetting, onnx
-from imgdetect.service import CHILD_MEMORY_BYTES, child_memory_bytes, prove
+from imgdetect.equipment import CHILD_MEMORY_BYTES, child_memory_bytes, prove
 from tests import onnx_models as models
 from tests.app import API, IN_MEMORY, AppTest
 from tests.test_onnx import picture

@@ -10,7 +10,7 @@ from imgdetect.config import Settings
 from imgdetect.detection import DetectOptions
 from imgdetect.detectors import Detector, create
 from imgdetect.detectors.haar import BUNDLED, MISSING
-from imgdetect.service import detector_urls
+from imgdetect.equipment import detector_urls
 from tests import cascades
 
 ROOT = Path(__file__).parents[2]
