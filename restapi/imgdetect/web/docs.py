@@ -13,8 +13,7 @@ from typing import Any
 
 import yaml
 from flasgger import Swagger
-from flask import Blueprint, Flask, Response, make_response, redirect, render_template, request, url_for
-from werkzeug.wrappers import Response as BaseResponse
+from flask import Blueprint, Flask, Response, current_app, make_response, render_template, request
 
 from imgdetect.detection import sha256_of
 
@@ -84,8 +83,9 @@ def _contract_blueprint(path: Path) -> Blueprint:
         return _file(as_json(), "application/json")
 
     @blueprint.get("/docs")
-    def docs() -> BaseResponse:
-        return redirect(url_for("flasgger.apidocs"))
+    def docs() -> Any:
+        """Swagger UI under the address that clients of other servers know."""
+        return current_app.view_functions["flasgger.apidocs"]()
 
     @blueprint.get("/redoc")
     @_under(_REDOC_POLICY)
