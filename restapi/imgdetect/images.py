@@ -170,12 +170,3 @@ def downscale(image: Image, max_pixels: int) -> tuple[Image, float]:
     factor = math.sqrt(max_pixels / (width * height))
     size_wh = (max(1, int(width * factor)), max(1, int(height * factor)))
     return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8), factor
-
-
-def resize(image: Image, size_wh: tuple[int, int]) -> Image:
-    """The picture at another size, width and height in pixels, whatever becomes of its shape."""
-    height, width = image.shape[:2]
-    smaller = size_wh[0] <= width and size_wh[1] <= height
-    return np.asarray(
-        cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC), np.uint8
-    )

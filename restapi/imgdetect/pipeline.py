@@ -132,10 +132,6 @@ class Looker:
         """Encode an image again in another format."""
         return images.encode(images.decode(data), media_type)
 
-    def resize(self, data: bytes, size_wh: tuple[int, int], media_type: str) -> bytes:
-        """An encoded image at another size, width and height in pixels, and in a format."""
-        return images.encode(images.resize(images.decode(data), size_wh), media_type)
-
     def process(self, data: bytes, options: ProcessOptions, media_type: str, quality: int | None) -> bytes:
         """Change an encoded image as a client asks."""
         return images.encode(processing.process(images.decode(data), options), media_type, quality)

@@ -12,6 +12,7 @@ from flask import Response, g, request
 from imgdetect.config import MAX_SIDE
 from imgdetect.detection import Box, Detection, DetectOptions, Outcome, Upload
 from imgdetect.errors import BackendUnavailable, InvalidRequest
+from imgdetect.processing import ProcessOptions
 from imgdetect.web.dialects.deepstack import confidence_of
 from imgdetect.web.parts import parts
 
@@ -73,7 +74,8 @@ def resized(data: bytes, pixels: int, size_wh: tuple[int, int], media_type: str)
     most = service.settings.max_pixels
     if width * height > most or max(size_wh) > MAX_SIDE:
         raise InvalidRequest(f"{width}x{height} is too large: at most {most} pixels in all and {MAX_SIDE} a side")
-    made: bytes = service.pool.run(max(pixels, width * height), "resize", data, size_wh, media_type)
+    options = ProcessOptions(width=width, height=height)
+    made: bytes = service.pool.run(max(pixels, width * height), "process", data, options, media_type, None)
     return made
 
 
