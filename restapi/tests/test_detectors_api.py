@@ -71,10 +71,10 @@ class CascadesTest(AppTest):
 class UploadTest(CascadesTest):
     def test_it_may_look_beside_the_servers_own(self):
         self.made()
-        both = self.found(square_picture(), detector="face,square")
+        both = self.found(square_picture(143), detector="face,square")
         self.assertEqual({d["detector"] for d in both["detections"]}, {"square"})
-        self.assertEqual(both["detections"], self.found(square_picture())["detections"])
-        self.assertProblem(self.detect(square_picture(), "face,square", "bob"), 400, "invalid-request")
+        self.assertEqual(both["detections"], self.found(square_picture(143))["detections"])
+        self.assertProblem(self.detect(square_picture(143), "face,square", "bob"), 400, "invalid-request")
 
     def test_an_uploaded_cascade_is_a_detector_at_once(self):
         answer = self.send(class_name="bright square", min_neighbors="2", min_size="24", max_size="60,70")
