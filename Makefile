@@ -65,13 +65,19 @@ lint: tools ## style, types, imports, shell, YAML, Dockerfiles, nginx
 	$(BIN)/hadolint restapi/Dockerfile nginx/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
+# The three suites of `make check`, at once: two mostly wait for servers, one calculates.
+FAULTS := restapi/tests/test_faults*.py restapi/tests/test_queue_celery.py
+SUITE = $(BIN)/coverage run -m pytest $(if $(REPORTS),--junitxml=$(REPORTS)/$(@:_%=%).xml)
+_faults:
+	$(SUITE) $(FAULTS)
+_service:
+	$(SUITE) $(FAULTS:%=--ignore-glob='%')
+_engine:
+	$(SUITE) fasthaar/tests
+
 check: lint $(ENGINE) ## everything that must hold before a change lands: lint, tests, coverage floor
 	rm -f .coverage .coverage.*
-	@# Both suites at once: one mostly waits for servers, the other calculates.
-	@$(BIN)/coverage run -m pytest fasthaar/tests $(if $(REPORTS),--junitxml=$(REPORTS)/fasthaar.xml) >$(VENV)/fasthaar.log 2>&1 & \
-	  engine=$$!; status=0; \
-	  $(BIN)/coverage run -m pytest $(if $(REPORTS),--junitxml=$(REPORTS)/restapi.xml) || status=1; \
-	  wait $$engine || status=1; cat $(VENV)/fasthaar.log; exit $$status
+	$(MAKE) --no-print-directory --jobs 3 --output-sync=target _faults _service _engine
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=90
 
@@ -148,6 +154,6 @@ clean: ## remove everything that was made, except data
 	rm -rf $(VENV) build dist fasthaar/fasthaar/_fasthaar.so .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run tools test test-faults lint check parity wheel bench bench-http soak bench-engine up down smoke lock clean
+.PHONY: help install run tools test test-faults lint check _faults _service _engine parity wheel bench bench-http soak bench-engine up down smoke lock clean
 .PHONY: get_image process_image predict save_detection_image view_detection_json
 .PHONY: get-image process-image run-image-object-detection save-detection-image view-detection-json

@@ -24,6 +24,7 @@ import numpy as np  # noqa: E402
 import requests  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 
+from benchmarks.http.load import post  # noqa: E402
 from benchmarks.pictures import distinct  # noqa: E402
 from benchmarks.service import NO_CACHE, percentile  # noqa: E402
 from imgdetect.detection import DetectOptions  # noqa: E402
@@ -95,18 +96,11 @@ def bare_rate(url: str, seconds: float) -> float:
     return total / seconds
 
 
-def served_rate(url: str, seconds: float, run: int) -> float:
-    """Pictures per second that the service looks at for eight clients."""
-    done, until = [0] * CLIENTS, time.monotonic() + seconds
-
-    def client(index: int) -> None:
-        session, pictures = requests.Session(), distinct((run * CLIENTS + index + 10) << 32)
-        while time.monotonic() < until:
-            _post(session, f"{url}/api/v1/objectdetection/detect?detector=net", next(pictures))
-            done[index] += 1
-
-    _together(client)
-    return sum(done) / seconds
+def served_rate(url: str, seconds: float) -> float:
+    """Pictures per second that the service looks at for eight clients of wrk, which takes little for itself."""
+    return post(
+        url, "/api/v1/objectdetection/detect?detector=net", next(distinct()), seconds, CLIENTS, distinct=True
+    ).per_second
 
 
 def at_rate(url: str, rate: float, seconds: float) -> list[float]:
@@ -138,17 +132,13 @@ def _together(client) -> None:
         thread.join()
 
 
-def _post(session: requests.Session, url: str, body: bytes) -> None:
-    session.post(url, body, headers={"Content-Type": "image/jpeg"}, timeout=60).raise_for_status()
-
-
 def rows(folder: Path, rounds: int, seconds: float) -> Iterator[tuple[str, str]]:
     """What was measured."""
     url = f"onnx:{build(folder / 'net.onnx')}"
     settings = {"IMGDETECT_DETECTORS": f"net={url}", "IMGDETECT_WORKERS": "2", "IMGDETECT_LOG_LEVEL": "warning"}
     with LiveServer(**settings | NO_CACHE) as server:
-        served_rate(server.url, 2, 0)
-        pairs = [(bare_rate(url, seconds), served_rate(server.url, seconds, 1 + n)) for n in range(rounds)]
+        served_rate(server.url, 2)
+        pairs = [(bare_rate(url, seconds), served_rate(server.url, seconds)) for _ in range(rounds)]
         capacity = statistics.median(served for _, served in pairs)
         yield "bare loop, two processes", f"{statistics.median(bare for bare, _ in pairs):.1f} pictures/s"
         yield "served to eight clients", f"{capacity:.1f} pictures/s"
