@@ -65,19 +65,22 @@ lint: tools ## style, types, imports, shell, YAML, Dockerfiles, nginx
 	$(BIN)/hadolint restapi/Dockerfile nginx/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-# The three suites of `make check`, at once: two mostly wait for servers, one calculates.
-FAULTS := restapi/tests/test_faults*.py restapi/tests/test_queue_celery.py
+# The suites of `make check`, at once: three mostly wait for servers, one calculates.
+WORKERS := restapi/tests/test_faults_celery.py restapi/tests/test_queue_celery.py
+FAULTS := $(filter-out $(WORKERS),$(wildcard restapi/tests/test_faults*.py))
 SUITE = $(BIN)/coverage run -m pytest $(if $(REPORTS),--junitxml=$(REPORTS)/$(@:_%=%).xml)
+_workers:
+	$(SUITE) $(WORKERS)
 _faults:
 	$(SUITE) $(FAULTS)
 _service:
-	$(SUITE) $(FAULTS:%=--ignore-glob='%')
+	$(SUITE) $(patsubst %,--ignore=%,$(FAULTS) $(WORKERS))
 _engine:
 	$(SUITE) fasthaar/tests
 
 check: lint $(ENGINE) ## everything that must hold before a change lands: lint, tests, coverage floor
 	rm -f .coverage .coverage.*
-	$(MAKE) --no-print-directory --jobs 3 --output-sync=target _faults _service _engine
+	$(MAKE) --no-print-directory --jobs 4 --output-sync=target _workers _faults _service _engine
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=90
 
@@ -154,6 +157,6 @@ clean: ## remove everything that was made, except data
 	rm -rf $(VENV) build dist fasthaar/fasthaar/_fasthaar.so .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install run tools test test-faults lint check _faults _service _engine parity wheel bench bench-http soak bench-engine up down smoke lock clean
+.PHONY: help install run tools test test-faults lint check _workers _faults _service _engine parity wheel bench bench-http soak bench-engine up down smoke lock clean
 .PHONY: get_image process_image predict save_detection_image view_detection_json
 .PHONY: get-image process-image run-image-object-detection save-detection-image view-detection-json
