@@ -75,7 +75,8 @@ class ProblemsTest(unittest.TestCase):
         while todo:
             kind = todo.pop()
             todo += kind.__subclasses__()
-            yield kind
+            if not kind.__name__.startswith("_"):  # a backend's own name for what it raises
+                yield kind
 
     def test_every_problem_has_a_status_a_code_and_a_sentence_of_its_own(self):
         kinds = [kind for kind in self.kinds() if kind is not errors.InternalError]
